@@ -1,0 +1,33 @@
+"""What every page carries: the versions it was made with, the licences, and no scripts that reach for a network."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+FOOTER = """
+<p>Made with fguidance {fguidance}, PyTorch {torch}, SymPy {sympy}, NumPy {numpy} and Python {python}.
+Text: <a href="https://creativecommons.org/licenses/by/4.0/">CC BY 4.0</a>; code: MIT.</p>
+"""
+
+
+def add_footer(app: Sphinx, config: Config) -> None:
+    versions = {name: version(name) for name in ("fguidance", "torch", "sympy", "numpy")}
+    config.html_theme_options["extra_footer"] = FOOTER.format(python=platform.python_version(), **versions)
+
+
+def disconnect_thebe(app: Sphinx, config: Config) -> None:
+    """Jupyter Book loads the live-code extension even when it is off: its script runs twice and looks for a server."""
+    for listeners in list(app.events.listeners.values()):
+        for listener in list(listeners):
+            if listener.handler.__module__.startswith("sphinx_thebe"):
+                app.disconnect(listener.id)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("config-inited", add_footer)
+    app.connect("config-inited", disconnect_thebe)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

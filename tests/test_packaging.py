@@ -61,7 +61,8 @@ def test_source_distribution_can_rebuild_the_wheel(distributions: Path) -> None:
     (path,) = distributions.glob("fguidance-*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    assert {f"reference/{name}" for name in package_files()} | {"pyproject.toml", "LICENSE", "README.md"} <= names
+    sources = {f"reference/{name}" for name in package_files()}
+    assert sources | {"pyproject.toml", "LICENSE", "README.md"} <= names
 
 
 def test_installed_version_is_the_one_written_down_everywhere() -> None:

@@ -1,8 +1,8 @@
 """Execute the chapters, visibly, before Sphinx reads them.
 
-Fills the execution cache that MyST-NB then reads, so that each chapter's progress reaches the terminal. The cache
-is emptied first when anything the chapters import or load has changed, which MyST-NB does not look at. A chapter
-that raises, or prints anything but progress bars on stderr, fails the build.
+Fills the execution cache that MyST-NB then reads, so that each chapter's progress reaches the terminal. The
+cache is emptied first when anything the chapters import or load has changed, which MyST-NB does not look at.
+A chapter that raises, or prints anything but progress bars on stderr, fails the build.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def open_cache(path: Path) -> JupyterCacheAbstract:
 
 @dataclass
 class Stderr:
-    """What a chapter writes on stderr: bars are passed on to the terminal, anything else is kept as a complaint."""
+    """What a chapter writes on stderr: bars reach the terminal, anything else is kept as a complaint."""
 
     label: str
     text: str = ""
@@ -94,13 +94,17 @@ class ChapterClient(NotebookClient):
         super().__init__(notebook, **options)
         self.stderr = stderr
 
-    def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> NotebookNode | None:
+    def process_message(
+        self, msg: dict[str, Any], cell: NotebookNode, cell_index: int
+    ) -> NotebookNode | None:
         if msg["msg_type"] == "stream" and msg["content"]["name"] == "stderr":
             self.stderr.write(msg["content"]["text"])
         return super().process_message(msg, cell, cell_index)
 
 
-async def execute(label: str, path: Path, notebook: NotebookNode, cache: JupyterCacheAbstract, timeout: int) -> str:
+async def execute(
+    label: str, path: Path, notebook: NotebookNode, cache: JupyterCacheAbstract, timeout: int
+) -> str:
     """Execute one chapter and cache it; returns what went wrong, or an empty string."""
     stderr = Stderr(label)
     client = ChapterClient(
@@ -120,9 +124,8 @@ async def execute(label: str, path: Path, notebook: NotebookNode, cache: Jupyter
     seconds = time.perf_counter() - start
     if stderr.complaints:
         return f"{label} wrote on stderr, where only progress bars belong:\n" + "\n".join(stderr.complaints)
-    cache.cache_notebook_bundle(
-        CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds}), check_validity=False, overwrite=True
-    )
+    bundle = CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds})
+    cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
     say(f"{label} | done in {seconds:.0f} s")
     return ""
 
@@ -164,7 +167,7 @@ def execute_chapters(app: Sphinx) -> None:
     cache = open_cache(Path(app.env.mystnb_config.execution_cache_path))
     faults = [fault for fault in asyncio.run(execute_all(app, cache)) if fault]
     if faults:
-        # Not an exception that Sphinx would wrap in two tracebacks: the cell's own is what the author needs to see.
+        # Not an exception, which Sphinx would wrap in two tracebacks: the author needs the cell's own.
         sys.exit("\n".join(["", *faults]))
 
 

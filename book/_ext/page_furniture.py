@@ -1,4 +1,4 @@
-"""What every page carries: the versions it was made with, the licences, and no scripts that reach for a network."""
+"""What every page carries: the versions it was made with, the licences, and no script that needs a network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_footer(app: Sphinx, config: Config) -> None:
 
 
 def disconnect_thebe(app: Sphinx, config: Config) -> None:
-    """Jupyter Book loads the live-code extension even when it is off: its script runs twice and looks for a server."""
+    """Jupyter Book loads the live-code extension even when it is off; its script runs twice and fails."""
     for listeners in list(app.events.listeners.values()):
         for listener in list(listeners):
             if listener.handler.__module__.startswith("sphinx_thebe"):

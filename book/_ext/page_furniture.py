@@ -1,4 +1,4 @@
-"""What every page carries: the versions it was made with, the licences, and no script that needs a network."""
+"""What every page carries: versions and licences, and no script that needs a network."""
 
 from __future__ import annotations
 

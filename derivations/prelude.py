@@ -1,0 +1,329 @@
+"""Arithmetic that every emitted divergence shares; its text is copied into the generated reference.
+
+A divergence enters through one function, the *slope difference* p (f'(e^u) - f'(e^b)) for the log-ratio
+u = log p - log q and a base b. It comes back as a `Term`, mantissa * exp(exponent), so that a product such as
+p f'(p/q) overflows only where its exact value does. Log-ratios and exponents are kept as an unevaluated sum
+high + low: exp turns the absolute error of its argument into a relative one, and at a logit spread of 300 one
+rounding alone would cost more than a hundred units in the last place.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+FAR = 2.0**100  # stands for an infinite log-ratio: finite, so that differences of two stay defined
+WIDEST = 2.0**22  # logits further apart have exp(difference) = 0 many times over; sums of exponents stay exact
+
+
+class Double(NamedTuple):
+    """A number to twice the working precision, as an unevaluated sum high + low."""
+
+    high: Tensor
+    low: Tensor
+
+
+class Contrast(NamedTuple):
+    """Where a slope difference is taken: log p, the log-ratio u = log p - log q, a base b, and u - b."""
+
+    log_p: Double
+    ratio: Double
+    base: Double
+    difference: Tensor
+
+
+class Term(NamedTuple):
+    """mantissa * exp(exponent), not yet multiplied out."""
+
+    mantissa: Tensor
+    exponent: Double
+
+
+SlopeDifference = Callable[[Contrast], Term]
+Tails = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class Definition(NamedTuple):
+    """All that the arithmetic needs to know of a divergence.
+
+    `limits` are f(0) and the limit of f(t)/t at infinity, `bounded` says that no weight can overflow, and
+    `is_divergence` is false where there is only a printed weight.
+    """
+
+    slope_difference: SlopeDifference
+    tails: Tails
+    limits: tuple[float, float]
+    bounded: bool
+    is_divergence: bool = True
+
+
+def _two_sum(x: Tensor, y: Tensor) -> Double:
+    total = x + y
+    part = total - x
+    return Double(total, (x - (total - part)) + (y - part))
+
+
+def _add(x: Double, y: Double) -> Double:
+    high, low = _two_sum(x.high, y.high)
+    return Double(high, low + (x.low + y.low))
+
+
+def _negative(x: Double) -> Double:
+    return Double(-x.high, -x.low)
+
+
+def _double(x: Tensor) -> Double:
+    return Double(x, torch.zeros_like(x))
+
+
+def _where(condition: Tensor, x: Double, y: Double) -> Double:
+    return Double(torch.where(condition, x.high, y.high), torch.where(condition, x.low, y.low))
+
+
+def _exp(x: Double) -> Tensor:
+    high = x.high + x.low
+    low = x.low - (high - x.high)
+    return torch.exp(high) * (1 + low)
+
+
+def _leading_bits(factor: float, bits: int) -> float:
+    mantissa, exponent = math.frexp(factor)
+    return math.ldexp(round(math.ldexp(mantissa, bits)), exponent - bits)
+
+
+def _scale(factor: float, x: Double) -> Double:
+    """The product factor * x without rounding, after Dekker; exact at once for powers of two."""
+    if factor == 0 or abs(math.frexp(factor)[0]) == 0.5:
+        return Double(factor * x.high, factor * x.low)
+    bits = 26 if x.high.dtype == torch.float64 else 12
+    first = _leading_bits(factor, bits)
+    second = _leading_bits(factor - first, bits)
+    rest = factor - first - second
+    split = x.high * (2.0 ** (bits + 1 if bits == 26 else bits) + 1)
+    upper = split - (split - x.high)
+    lower = x.high - upper
+    high, low_1 = _two_sum(first * upper, first * lower)
+    high, low_2 = _two_sum(high, second * upper)
+    return Double(high, low_1 + low_2 + (second * lower + rest * x.high + factor * x.low))
+
+
+def _evaluate(term: Term) -> Tensor:
+    return term.mantissa * _exp(term.exponent)
+
+
+def add_terms(first: Term, second: Term) -> Term:
+    """The sum of two terms, over the larger of their exponents."""
+    largest = _double(torch.maximum(first.exponent.high, second.exponent.high))
+    parts = [term.mantissa * _exp(_add(term.exponent, _negative(largest))) for term in (first, second)]
+    return Term(parts[0] + parts[1], largest)
+
+
+def log_difference(at: Contrast, coefficient: float) -> Term:
+    """The term `coefficient * log t` of f': its difference is linear in u - b."""
+    return Term(coefficient * at.difference, at.log_p)
+
+
+def power_difference(at: Contrast, coefficient: float, power: float, offset: float = 0.0) -> Term:
+    """The term `coefficient * t**(power + offset)` of f': e^(su) - e^(sb), from the larger of the two.
+
+    The two parts of the power are kept apart where their sum would be rounded.
+    """
+    change = (power + offset) * at.difference
+    rising = change > 0
+    mantissa = torch.where(rising, -torch.expm1(-change.clamp_min(0)), torch.expm1(change.clamp_max(0)))
+    larger = _where(rising, at.ratio, at.base)
+    exponent = _add(at.log_p, _scale(power, larger))
+    return Term(coefficient * mantissa, _add(exponent, _scale(offset, larger)) if offset else exponent)
+
+
+def relative_power_difference(at: Contrast, alpha: float) -> Term:
+    """The term `(t**(alpha - 1) - 1) / (alpha - 1)` of f', which is log t in the limit of alpha = 1."""
+    return log_difference(at, 1.0) if alpha == 1 else power_difference(at, 1 / (alpha - 1), alpha, -1.0)
+
+
+def _ordered(at: Contrast, shift: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Whether u > b, the smaller and the larger of u and b, shifted, and 1 - exp(-|u - b|)."""
+    rising = at.difference > 0
+    ratio, base = at.ratio.high + shift, at.base.high + shift
+    gap = torch.where(rising, -torch.expm1(-at.difference.clamp_min(0)), -torch.expm1(at.difference.clamp_max(0)))
+    return rising, torch.where(rising, base, ratio), torch.where(rising, ratio, base), gap
+
+
+def softplus_difference(at: Contrast, coefficient: float, shift: float = 0.0, sign: float = 1.0) -> Term:
+    """The term `coefficient * log(1 + e^v)` of f' with v = sign * (u + shift)."""
+    flipped = at if sign > 0 else Contrast(at.log_p, _negative(at.ratio), _negative(at.base), -at.difference)
+    rising, lower, upper, gap = _ordered(flipped, sign * shift)
+    near = upper < 40
+    close = torch.log1p(torch.exp(torch.where(near, upper, 0.0)) * gap * torch.sigmoid(-lower))
+    far = torch.minimum(flipped.difference.abs(), upper) - torch.log1p(torch.exp(-lower.abs()))
+    size = torch.where(near, close, far)
+    return Term(coefficient * torch.where(rising, size, -size), at.log_p)
+
+
+def sigmoid_difference(at: Contrast, coefficient: float, power: int, shift: float = 0.0) -> Term:
+    """The term `coefficient * (1 + e^v)**(-power)` of f' with v = u + shift and a whole power."""
+    rising, lower, upper, gap = _ordered(at, shift)
+    first, last = torch.sigmoid(-lower), torch.sigmoid(-upper)
+    size = gap * first * torch.sigmoid(upper)
+    total = size * sum(first**k * last ** (power - 1 - k) for k in range(power))
+    return Term(coefficient * torch.where(rising, -total, total), at.log_p)
+
+
+def relative_expm1(power: float, log_ratio: Tensor) -> Tensor:
+    """(e^(power * y) - 1) / power, which is y in the limit of power 0."""
+    return log_ratio if power == 0 else torch.expm1(power * log_ratio) / power
+
+
+def alpha_tail(log_ratio: Tensor, alpha: float) -> Tensor:
+    """The alpha family's f(e^y), from whichever of its two forms stays finite at alpha = 0 and 1."""
+    if alpha >= 0.5:
+        return (torch.exp(log_ratio) * relative_expm1(alpha - 1, log_ratio) - torch.expm1(log_ratio)) / alpha
+    return (torch.expm1(log_ratio) - relative_expm1(alpha, log_ratio)) / (1 - alpha)
+
+
+NODES = (  # Gauss-Legendre on [0, 1]: position, weight
+    (0.019855071751231884, 0.05061426814518813),
+    (0.10166676129318664, 0.1111905172266872),
+    (0.2372337950418355, 0.15685332293894363),
+    (0.4082826787521751, 0.181341891689181),
+    (0.5917173212478249, 0.181341891689181),
+    (0.7627662049581645, 0.15685332293894363),
+    (0.8983332387068134, 0.1111905172266872),
+    (0.9801449282487681, 0.05061426814518813),
+)
+
+
+class Slope(NamedTuple):
+    """f'(e^u) = exp(growth(u)) * value(u) and its derivative in u, likewise scaled, for any generator.
+
+    growth(u) is `power_at_zero * u` for u < 0 and `power_at_infinity * u` for u > 0.
+    """
+
+    value: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor], Tensor]
+    power_at_zero: float
+    power_at_infinity: float
+
+    def growth(self, log_ratio: Tensor) -> Tensor:
+        """The exponent that is factored out at `log_ratio`."""
+        return self.power_at_zero * log_ratio.clamp_max(0) + self.power_at_infinity * log_ratio.clamp_min(0)
+
+
+def general_difference(at: Contrast, slope: Slope) -> Term:
+    """The slope difference of any generator: a plain difference, or a quadrature where u and b are close.
+
+    f' increases, so its derivative in u is nowhere negative and the quadrature adds without cancelling.
+    """
+    ratio, base = at.ratio.high, at.base.high
+    largest = torch.maximum(slope.growth(ratio), slope.growth(base))
+
+    def scaled(function: Callable[[Tensor], Tensor], log_ratio: Tensor) -> Tensor:
+        return function(log_ratio) * torch.exp(slope.growth(log_ratio) - largest)
+
+    step = at.difference.clamp(-1, 1)
+    close = step * sum(weight * scaled(slope.derivative, base + node * step) for node, weight in NODES)
+    own, other = scaled(slope.value, ratio), scaled(slope.value, base)
+    alike = (own - other).abs() < torch.maximum(own.abs(), other.abs()) / 2
+    mantissa = torch.where(alike & (at.difference.abs() < 1), close, own - other)
+    return Term(mantissa, _add(at.log_p, _double(largest)))
+
+
+def _working(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Half precision is computed in float32; everything else in its own dtype."""
+    dtype = torch.promote_types(torch.float32, torch.result_type(*tensors[:2]))
+    return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+def _finite(log_prob: Tensor) -> Tensor:
+    return log_prob.clamp_min(-FAR)
+
+
+def _from_gauge_point(log_p: Tensor, log_q: Tensor) -> Contrast:
+    """The contrast of u with 0, where the gauge puts f'(1) = 0."""
+    log_p, log_q = _finite(log_p), _finite(log_q)
+    ratio = _two_sum(log_p, -log_q)
+    return Contrast(_double(log_p), ratio, _double(torch.zeros_like(log_p)), ratio.high + ratio.low)
+
+
+def weight(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
+    """The weights w = p f'(p/q) in the gauge f'(1) = 0, shape (..., classes)."""
+    p, q = _working(log_p, log_q)
+    return _evaluate(definition.slope_difference(_from_gauge_point(p, q))).to(log_p.dtype)
+
+
+def _integrated(definition: Definition, ratio: Tensor) -> Tensor:
+    """f(e^u) as the integral of f'(e^s) e^s from 0 to u, for |u| <= 1: no two of its parts cancel."""
+    total = torch.zeros_like(ratio)
+    for node, share in NODES:
+        total = total + share * _evaluate(definition.slope_difference(_from_gauge_point(node * ratio, 0 * ratio)))
+    return ratio * total
+
+
+def value(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
+    """The divergence sum_i q_i f(p_i / q_i), nowhere negative, shape (...)."""
+    if not definition.is_divergence:
+        raise ValueError("value: this weight belongs to no divergence, so there is no value")
+    p, q = _working(log_p, log_q)
+    ratio = _finite(p) - _finite(q)
+    near = _integrated(definition, ratio.clamp(-1, 1)) * torch.exp(q)
+    at_zero = definition.tails(ratio.clamp(-FAR, -1))[0].where(ratio > -FAR / 2, definition.limits[0])
+    at_infinity = definition.tails(-ratio.clamp(1, FAR))[1].where(ratio < FAR / 2, definition.limits[1])
+    far = torch.where(ratio < 0, torch.exp(q) * at_zero, torch.exp(p) * at_infinity)
+    return torch.where(ratio.abs() <= 1, near, far).sum(-1).to(log_p.dtype)
+
+
+def _centred(logits: Tensor, top: Tensor) -> Double:
+    """The differences logits - top, at least -WIDEST."""
+    within = logits - top > -WIDEST
+    widest = _double(torch.full_like(logits, -WIDEST))
+    return _where(within, _two_sum(torch.where(within, logits, top), -top), widest)
+
+
+def _at_pivot(logits: Tensor, log_q: Tensor) -> Contrast:
+    """The contrast of every class with the most probable one, from differences of inputs alone."""
+    top, pivot = logits.max(-1, keepdim=True)
+    centred = _centred(logits, top)
+    others = _exp(centred).masked_fill(torch.zeros_like(logits, dtype=torch.bool).scatter(-1, pivot, True), 0)
+    log_sum = torch.log1p(others.sum(-1, keepdim=True))
+    log_p = _add(centred, _double(-log_sum))
+    log_q = _finite(log_q)
+    top_q = log_q.gather(-1, pivot)
+    difference = _add(centred, _negative(_two_sum(log_q, -top_q)))
+    ratio = _add(log_p, _double(-log_q))
+    return Contrast(log_p, ratio, _two_sum(-log_sum, -top_q), difference.high + difference.low)
+
+
+def _product(mantissa: Tensor, exponent: Tensor) -> Tensor:
+    """mantissa * exp(exponent), in two halves so that only the product can overflow."""
+    half = torch.exp(exponent / 2)
+    return mantissa * half * half
+
+
+def _centre_bounded(term: Term, log_p: Double) -> Tensor:
+    part = _evaluate(term)
+    return part - _exp(log_p) * part.sum(-1, keepdim=True)
+
+
+def _centre(term: Term, log_p: Double) -> Tensor:
+    largest = term.exponent.high.amax(-1, keepdim=True)
+    shifted = _exp(_add(term.exponent, _double(-largest)))
+    mean = (term.mantissa * shifted).sum(-1, keepdim=True)
+    mean_exponent = _add(log_p, _double(largest))
+    top = torch.maximum(term.exponent.high, mean_exponent.high)
+    own = term.mantissa * _exp(_add(term.exponent, _double(-top)))
+    return _product(own - mean * _exp(_add(mean_exponent, _double(-top))), top)
+
+
+def logit_gradient(definition: Definition, logits: Tensor, log_q: Tensor) -> Tensor:
+    """The gradient w - p * sum(w) of the divergence in the logits, shape (..., classes).
+
+    With k the most probable class and h_i = f'(t_i) - f'(t_k) it equals p_i (h_i - sum_j p_j h_j): no 1 - p_k is
+    ever formed, so the result keeps its leading digits however close p is to one-hot.
+    """
+    working, target = _working(logits, log_q)
+    at = _at_pivot(working, target)
+    term = definition.slope_difference(at)
+    centre = _centre_bounded if definition.bounded else _centre
+    return centre(term, at.log_p).to(logits.dtype)

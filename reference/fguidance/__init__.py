@@ -1,0 +1,16 @@
+"""Classifier guidance of diffusion models regularised by f-divergences: a verified reference for arXiv:2511.05844."""
+
+from fguidance.divergence import Divergence, divergence, divergence_names
+from fguidance.guidance import Guidance, entropy_gradient, label_smoothed_log_target, tilted_mean
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Divergence",
+    "Guidance",
+    "divergence",
+    "divergence_names",
+    "entropy_gradient",
+    "label_smoothed_log_target",
+    "tilted_mean",
+]

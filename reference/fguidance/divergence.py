@@ -1,0 +1,282 @@
+"""f-divergences by name or from a generator of one's own: value, weight and logit gradient."""
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fguidance import _generated
+from fguidance._generated import Contrast, Definition, Slope, SlopeDifference, Term
+
+if TYPE_CHECKING:
+    import sympy as sp
+
+    from fguidance.symbolic import Piece
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """An f-divergence D_f(q, p) = sum_i q_i f(p_i / q_i) between a target q and a classifier's p.
+
+    Defined in :eq:`eq-divergence`; its weight in :eq:`eq-weight`, both after arXiv:2511.05844, Proposition 2.
+    Make one with `fguidance.divergence` or `Divergence.from_generator`.
+
+    Attributes:
+        name: the registered name, or the one given.
+        definition: slope difference, tails and limits, as the generated arithmetic takes them.
+        source: where the generator comes from.
+        generator_text: f(t) with t = p/q, as `fguidance.symbolic.parse_generator` reads it; None for a printed
+            weight that belongs to no divergence.
+    """
+
+    name: str
+    definition: Definition
+    source: str
+    generator_text: str | None
+
+    @property
+    def generator(self) -> "sp.Expr | None":
+        """f(t) as a SymPy expression in t, or None for a weight that belongs to no divergence."""
+        if self.generator_text is None:
+            return None
+        from fguidance.symbolic import parse_generator
+
+        return parse_generator(self.generator_text)
+
+    @property
+    def is_divergence(self) -> bool:
+        """False for `js_printed`, whose weight is p f'(p/q) for no f."""
+        return self.definition.is_divergence
+
+    @property
+    def needs_full_support(self) -> bool:
+        """Whether the value is infinite where q_i = 0 < p_i, so that an exact zero in the target is refused."""
+        return math.isinf(self.definition.limits[1])
+
+    @classmethod
+    def from_generator(cls, generator: "str | sp.Expr", name: str = "custom") -> "Divergence":
+        """Derive a divergence from its generator f(t), t = p/q > 0.
+
+        Args:
+            generator: text such as ``"(sqrt(t) - 1)**2"``, parsed against a whitelist and never evaluated, or a
+                SymPy expression in one symbol.
+            name: what to call it.
+
+        Raises:
+            TypeError: `generator` is neither text nor a SymPy expression.
+            ValueError: it cannot be parsed, f(1) is not 0, or f is not convex.
+        """
+        from fguidance.symbolic import as_generator
+
+        expression = as_generator(generator)
+        return cls(name, _define(expression), "given by the user", str(expression))
+
+    def value(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        """D_f = sum_i q_i f(p_i / q_i) >= 0 (:eq:`eq-value`).
+
+        Args:
+            log_p: log-probabilities of the classifier, shape (..., classes), floating point.
+            log_q: log-probabilities of the target, the same shape; -inf where the target is 0.
+
+        Returns:
+            Shape (...), the dtype of `log_p`; inf where the exact value is.
+
+        Raises:
+            TypeError: not floating-point tensors.
+            ValueError: shapes differ, an entry is NaN or above 0, a distribution does not sum to 1, or there is no
+                divergence behind this weight.
+        """
+        if not self.is_divergence:
+            raise ValueError(f"{self.name} is a printed weight that belongs to no divergence: it has no value")
+        _require_log_probs(log_p=log_p, log_q=log_q)
+        return _generated.value(self.definition, log_p, log_q)
+
+    def weight(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        """The weights w = p f'(p/q) in the gauge f'(1) = 0 (:eq:`eq-weight`).
+
+        Args:
+            log_p: log-probabilities of the classifier, shape (..., classes), floating point.
+            log_q: log-probabilities of the target, the same shape.
+
+        Returns:
+            Shape (..., classes), the dtype of `log_p`; inf only beyond the range of the dtype.
+
+        Raises:
+            TypeError: not floating-point tensors.
+            ValueError: shapes differ, an entry is NaN or above 0, a distribution does not sum to 1, or the target
+                has a 0 where this divergence is infinite.
+        """
+        _require_log_probs(log_p=log_p, log_q=log_q)
+        self._require_support(log_q)
+        return _generated.weight(self.definition, log_p, log_q)
+
+    def logit_gradient(self, logits: Tensor, log_q: Tensor) -> Tensor:
+        """The gradient of D_f in the logits, w - p * sum(w) with p = softmax(logits) (:eq:`eq-logit-gradient`).
+
+        It is computed in the form :eq:`eq-pivot`, which keeps its leading digits when p is all but one-hot. For
+        `js_printed` it is the same expression in the printed weight, and the gradient of nothing.
+
+        Args:
+            logits: finite, shape (..., classes), floating point; half precision is computed in float32.
+            log_q: log-probabilities of the target, the same shape.
+
+        Returns:
+            Shape (..., classes), the dtype of `logits`.
+
+        Raises:
+            TypeError: not floating-point tensors.
+            ValueError: shapes differ, a logit is not finite, `log_q` is no distribution, or the target has a 0
+                where this divergence is infinite.
+        """
+        require_logits(logits)
+        _require_log_probs(log_q=log_q)
+        _require_same_shape(logits=logits, log_q=log_q)
+        self._require_support(log_q)
+        return _generated.logit_gradient(self.definition, logits, log_q)
+
+    def _require_support(self, log_q: Tensor) -> None:
+        if self.needs_full_support and not holds(torch.isfinite(log_q)):
+            raise ValueError(f"log_q: {self.name} is infinite where the target is 0; every class needs q > 0")
+
+
+def divergence_names() -> tuple[str, ...]:
+    """The registered names, families included; `js_printed` is the one that is not a divergence."""
+    return (*_generated.DIVERGENCES, *_generated.FAMILIES)
+
+
+def divergence(name: str, **parameters: float) -> Divergence:
+    """A registered divergence.
+
+    Args:
+        name: one of `divergence_names()`.
+        **parameters: the parameter of a family, such as ``alpha=0.5``.
+
+    Raises:
+        ValueError: unknown name, unknown parameter, or a parameter that is not finite.
+    """
+    if name in _generated.FAMILIES:
+        return _family_member(name, **parameters)
+    if name not in _generated.DIVERGENCES:
+        raise ValueError(f"divergence: {name!r} is not one of {', '.join(divergence_names())}")
+    if parameters:
+        raise ValueError(f"divergence: {name!r} takes no parameter, but got {', '.join(parameters)}")
+    generator = _generated.GENERATORS.get(name)
+    return Divergence(name, _generated.DIVERGENCES[name], _generated.SOURCES[name], generator)
+
+
+def _family_member(name: str, **parameters: float) -> Divergence:
+    value = parameters.pop(name, 0.5)
+    if parameters:
+        raise ValueError(f"divergence: {name!r} takes the parameter {name}, not {', '.join(parameters)}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 64:
+        raise ValueError(f"{name} must be a number between -64 and 64, not {value!r}")
+    limit = {0.0: "rkl", 1.0: "fkl"}.get(float(value))
+    text = _generated.GENERATORS[limit] if limit else _generated.GENERATORS[name].replace(name, f"({value!r})")
+    return Divergence(name, _generated.FAMILIES[name](float(value)), _generated.SOURCES[name], text)
+
+
+def _define(generator: "sp.Expr") -> Definition:
+    """The numerical definition of a generator: exact pieces where it has them, else the general form."""
+    from fguidance import symbolic
+    from fguidance.interpreter import evaluate
+
+    found = symbolic.pieces(generator)
+    slope_difference = _general(generator) if found is None else _composed(found)
+    tails = symbolic.tails(generator)
+    limits = symbolic.end_values(generator)
+
+    def both_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        at_zero, at_infinity = (evaluate(tail, symbolic.log_ratio, log_ratio) for tail in tails)
+        return at_zero, at_infinity
+
+    return Definition(slope_difference, both_tails, (float(limits[0]), float(limits[1])), bounded=False)
+
+
+def _composed(pieces: "tuple[Piece, ...]") -> SlopeDifference:
+    kernels = [(getattr(_generated, piece.kernel), _plain_numbers(piece)) for piece in pieces]
+
+    def slope_difference(at: Contrast) -> Term:
+        terms = (kernel(at, *arguments) for kernel, arguments in kernels)
+        total: Term = functools.reduce(_generated.add_terms, terms)
+        return total
+
+    return slope_difference
+
+
+def _plain_numbers(piece: "Piece") -> tuple[float | int, ...]:
+    """The arguments as Python numbers; the whole power of a sigmoid stays an int."""
+    numbers: list[float | int] = [float(argument) for argument in piece.arguments]
+    if piece.kernel == "sigmoid_difference":
+        numbers[1] = int(piece.arguments[1])
+    return tuple(numbers)
+
+
+def _general(generator: "sp.Expr") -> SlopeDifference:
+    from fguidance import symbolic
+    from fguidance.interpreter import evaluate
+
+    scaled = symbolic.scaled_slope(generator)
+
+    def two_sided(sides: "tuple[sp.Expr, sp.Expr]", log_ratio: Tensor) -> Tensor:
+        left = evaluate(sides[0], symbolic.log_ratio, log_ratio.clamp_max(0))
+        right = evaluate(sides[1], symbolic.log_ratio, -log_ratio.clamp_min(0))
+        return torch.where(log_ratio < 0, left, right)
+
+    slope = Slope(
+        functools.partial(two_sided, scaled.value),
+        functools.partial(two_sided, scaled.derivative),
+        scaled.power_at_zero,
+        scaled.power_at_infinity,
+    )
+    return functools.partial(_generated.general_difference, slope=slope)
+
+
+def holds(condition: Tensor) -> bool:
+    """Whether all of `condition` is true; values that cannot be read, under compile or vmap, pass unchecked."""
+    if torch.compiler.is_compiling() or condition.is_meta:
+        return True
+    try:
+        return bool(condition.all())
+    except RuntimeError as error:
+        if "vmap" in str(error):
+            return True
+        raise
+
+
+def require_floating(**tensors: Tensor) -> None:
+    """Raise TypeError unless every tensor is floating point and has a class axis."""
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}")
+        if not tensor.is_floating_point():
+            raise TypeError(f"{name} must be floating point, not {tensor.dtype}")
+        if tensor.ndim == 0 or tensor.shape[-1] == 0:
+            raise ValueError(f"{name} must have shape (..., classes), not {tuple(tensor.shape)}")
+
+
+def require_logits(logits: Tensor) -> None:
+    """Raise unless `logits` are finite and floating point, shape (..., classes)."""
+    require_floating(logits=logits)
+    if not holds(torch.isfinite(logits)):
+        raise ValueError("logits must be finite, but hold NaN or an infinity")
+
+
+def _require_same_shape(**tensors: Tensor) -> None:
+    (name, first), (other, second) = tensors.items()
+    if first.shape != second.shape:
+        raise ValueError(f"{other} must have the shape of {name}, {tuple(first.shape)}, not {tuple(second.shape)}")
+
+
+def _require_log_probs(**tensors: Tensor) -> None:
+    require_floating(**tensors)
+    if len(tensors) == 2:
+        _require_same_shape(**tensors)
+    for name, tensor in tensors.items():
+        tolerance = max(1e-3, 16 * torch.finfo(tensor.dtype).eps)
+        if not holds(tensor <= tolerance):
+            raise ValueError(f"{name} must be log-probabilities, at most 0, but holds NaN or a positive entry")
+        if not holds(torch.logsumexp(tensor.detach().float(), -1).abs() <= tolerance):
+            raise ValueError(f"{name} must be the logarithm of a distribution: its exponentials must sum to 1")

@@ -1,0 +1,364 @@
+"""From the generator f(t) of a divergence to its stable numerical form, in SymPy.
+
+A generator comes as text, which is parsed against a whitelist and never evaluated, or as a SymPy expression in one
+positive symbol t = p/q. From it follow the gauge f'(1) = 0, the dual, the limits at both ends, the saturation
+exponent, and the pieces whose slope differences lose no digits.
+"""
+
+import ast
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import mpmath
+import sympy as sp
+from sympy.codegen.rewriting import expm1_opt, log1p_opt, optimize
+from sympy.printing.pytorch import TorchPrinter
+
+t = sp.Symbol("t", positive=True)
+log_ratio = sp.Symbol("log_ratio", real=True)
+
+MAXIMUM_LENGTH = 500
+MAXIMUM_DEPTH = 40
+MAXIMUM_DIGITS = 30
+MAXIMUM_EXPONENT = 64
+FUNCTIONS = {
+    "sqrt": sp.sqrt, "log": sp.log, "exp": sp.exp, "abs": sp.Abs, "tanh": sp.tanh, "cosh": sp.cosh,
+    "sinh": sp.sinh, "atan": sp.atan,
+}  # fmt: skip
+_OPERATORS = {ast.Add: sp.Add, ast.Mult: sp.Mul}
+
+
+def _place(text: str, node: ast.AST) -> str:
+    column = getattr(node, "col_offset", 0)
+    return f"generator {text!r}, column {column + 1}"
+
+
+def _number(text: str, node: ast.Constant) -> sp.Expr:
+    literal = (ast.get_source_segment(text, node) or "").lower()
+    if isinstance(node.value, bool) or not isinstance(node.value, int | float) or literal[:1] not in "0123456789.":
+        raise ValueError(f"{_place(text, node)}: {literal!r} is not a number")
+    if len(literal) > MAXIMUM_DIGITS or literal.startswith(("0x", "0b", "0o")) or "e" in literal:
+        raise ValueError(f"{_place(text, node)}: write numbers in at most {MAXIMUM_DIGITS} decimal digits")
+    return sp.Rational(literal.replace("_", ""))
+
+
+def _power(text: str, node: ast.BinOp, base: sp.Expr, exponent: sp.Expr) -> sp.Expr:
+    if not exponent.is_Rational or abs(exponent) > MAXIMUM_EXPONENT:
+        raise ValueError(f"{_place(text, node)}: an exponent must be a number of size at most {MAXIMUM_EXPONENT}")
+    if base.is_Number and base <= 0:
+        raise ValueError(f"{_place(text, node)}: the power of {base} is not a positive number")
+    return base**exponent
+
+
+def _build(text: str, node: ast.AST, names: Mapping[str, sp.Expr]) -> sp.Expr:
+    if isinstance(node, ast.Constant):
+        return _number(text, node)
+    if isinstance(node, ast.Name) and node.id in names:
+        return names[node.id]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        operand = _build(text, node.operand, names)
+        return -operand if isinstance(node.op, ast.USub) else operand
+    if isinstance(node, ast.BinOp):
+        return _build_operation(text, node, names)
+    if isinstance(node, ast.Call):
+        return _build_call(text, node, names)
+    what = f"the name {node.id!r}" if isinstance(node, ast.Name) else type(node).__name__
+    allowed = f"numbers, {', '.join(names)}, + - * / ** and {', '.join(FUNCTIONS)}"
+    raise ValueError(f"{_place(text, node)}: {what} is not allowed; use {allowed}")
+
+
+def _build_operation(text: str, node: ast.BinOp, names: Mapping[str, sp.Expr]) -> sp.Expr:
+    left, right = _build(text, node.left, names), _build(text, node.right, names)
+    if isinstance(node.op, ast.Pow):
+        return _power(text, node, left, right)
+    if isinstance(node.op, ast.Div):
+        if right == 0:
+            raise ValueError(f"{_place(text, node)}: division by zero")
+        return left / right
+    if isinstance(node.op, ast.Sub):
+        return left - right
+    if type(node.op) not in _OPERATORS:
+        raise ValueError(f"{_place(text, node)}: the operator {type(node.op).__name__} is not allowed")
+    return _OPERATORS[type(node.op)](left, right)
+
+
+def _build_call(text: str, node: ast.Call, names: Mapping[str, sp.Expr]) -> sp.Expr:
+    name = node.func.id if isinstance(node.func, ast.Name) else type(node.func).__name__
+    if name not in FUNCTIONS or len(node.args) != 1 or node.keywords:
+        raise ValueError(f"{_place(text, node)}: call one of {', '.join(FUNCTIONS)} with one argument, not {name!r}")
+    return FUNCTIONS[name](_build(text, node.args[0], names))
+
+
+def _depth(text: str) -> int:
+    return max(itertools.accumulate((c in "([{") - (c in ")]}") for c in text), default=0)
+
+
+def parse_generator(text: str, parameters: Mapping[str, float] | None = None) -> sp.Expr:
+    """Parse a generator f(t) written with numbers, t, + - * / ** and a few functions; nothing is evaluated.
+
+    Args:
+        text: for example ``"(sqrt(t) - 1)**2"``; at most 500 ASCII characters.
+        parameters: values of further names that `text` may use.
+
+    Returns:
+        The SymPy expression in `fguidance.symbolic.t`.
+
+    Raises:
+        TypeError: `text` is not a string.
+        ValueError: anything outside the whitelist; the message names the place.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"generator must be a string or a SymPy expression, not {type(text).__name__}")
+    if not text.strip() or len(text) > MAXIMUM_LENGTH:
+        raise ValueError(f"generator must have between 1 and {MAXIMUM_LENGTH} characters, not {len(text.strip())}")
+    for column, character in enumerate(text):
+        if not (" " <= character <= "~"):
+            raise ValueError(f"generator, column {column + 1}: {character!a} is not a printable ASCII character")
+    if _depth(text) > MAXIMUM_DEPTH or max(map(len, _sign_runs(text)), default=0) > MAXIMUM_DEPTH:
+        raise ValueError(f"generator is nested deeper than {MAXIMUM_DEPTH} levels")
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except SyntaxError as error:
+        raise ValueError(f"generator {text!r}, column {error.offset}: {error.msg}") from None
+    names = {"t": t} | {name: sp.Rational(str(number)) for name, number in (parameters or {}).items()}
+    return _checked_number(text, _build(text.strip(), tree.body, names))
+
+
+def _sign_runs(text: str) -> list[str]:
+    squeezed = text.replace(" ", "")
+    return ["".join(group) for sign, group in itertools.groupby(squeezed, lambda c: c in "+-*~") if sign]
+
+
+def _checked_number(text: str, expression: sp.Expr) -> sp.Expr:
+    if expression.has(sp.zoo, sp.nan, sp.oo, sp.I) or sp.count_ops(expression) > MAXIMUM_LENGTH:
+        raise ValueError(f"generator {text!r} is not a finite real expression")
+    return expression
+
+
+def as_generator(source: str | sp.Expr) -> sp.Expr:
+    """A checked generator in the symbol t from text or a SymPy expression in one symbol.
+
+    Raises:
+        TypeError: neither a string nor a SymPy expression.
+        ValueError: unparsable, more than one symbol, f(1) != 0, or not convex on t > 0.
+    """
+    if isinstance(source, str):
+        expression = parse_generator(source)
+    elif isinstance(source, sp.Expr):
+        if len(source.free_symbols) != 1:
+            raise ValueError(f"generator {source} must be an expression in exactly one symbol")
+        expression = source.subs(source.free_symbols.pop(), t)
+    else:
+        raise TypeError(f"generator must be a string or a SymPy expression, not {type(source).__name__}")
+    check_generator(expression)
+    return expression
+
+
+def check_generator(generator: sp.Expr) -> None:
+    """Raise ValueError unless f(1) = 0 and f is convex, strictly somewhere, at 240 points from 1e-12 to 1e12."""
+    if generator.free_symbols != {t}:
+        raise ValueError(f"generator {generator} must depend on t, and on nothing else")
+    if abs(sp.N(generator.subs(t, 1), 30)) > 1e-20:
+        raise ValueError(f"generator {generator} must have f(1) = 0, not {sp.N(generator.subs(t, 1), 6)}")
+    second = sp.diff(generator, t, 2)
+    if second.has(sp.DiracDelta, sp.Derivative, sp.Subs):
+        raise ValueError(f"generator {generator} must be twice differentiable on t > 0")
+    curvature = sp.lambdify(t, second, "mpmath")
+    seen = 0
+    with mpmath.workdps(60):
+        for step in range(-120, 121):
+            point = mpmath.mpf(10) ** (mpmath.mpf(step) / 10 + mpmath.mpf("0.013"))
+            seen += _curvature_sign(generator, curvature, point)
+    if not seen:
+        raise ValueError(f"generator {generator} is linear: its divergence is zero")
+
+
+def _curvature_sign(generator: sp.Expr, curvature: object, point: mpmath.mpf) -> bool:
+    try:
+        bend = curvature(point)  # type: ignore[operator]
+    except (OverflowError, ZeroDivisionError):
+        return False
+    if not isinstance(bend, mpmath.mpf) and not isinstance(bend, int | float):
+        raise ValueError(f"generator {generator} is not real at t = {mpmath.nstr(point, 6)}")
+    if mpmath.isnan(bend) or bend < -mpmath.mpf(10) ** -40:
+        raise ValueError(f"generator {generator} is not convex: f''({mpmath.nstr(point, 6)}) = {mpmath.nstr(bend, 6)}")
+    return bool(bend > 0)
+
+
+def gauge_fixed(generator: sp.Expr) -> sp.Expr:
+    """f(t) - f'(1)(t - 1): the same divergence with f'(1) = 0, so that f >= 0 (:eq:`eq-gauge`)."""
+    return generator - sp.diff(generator, t).subs(t, 1) * (t - 1)
+
+
+def dual(generator: sp.Expr) -> sp.Expr:
+    """t f(1/t), the generator with the two distributions swapped."""
+    return sp.expand(t * generator.subs(t, 1 / t))
+
+
+def slope(generator: sp.Expr) -> sp.Expr:
+    """f'(t) in the gauge f'(1) = 0."""
+    return sp.diff(gauge_fixed(generator), t)
+
+
+def weight(generator: sp.Expr, p: sp.Symbol, q: sp.Symbol) -> sp.Expr:
+    """w = p f'(p/q) in the gauge f'(1) = 0 (:eq:`eq-weight`)."""
+    return p * slope(generator).subs(t, p / q)
+
+
+def end_values(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+    """The limits of f(t) at 0 and of f(t)/t at infinity, in the gauge f'(1) = 0."""
+    fixed = gauge_fixed(generator)
+    return sp.limit(fixed, t, 0, "+"), sp.limit(sp.expand(fixed / t), t, sp.oo)
+
+
+def saturation_limit(generator: sp.Expr) -> sp.Expr:
+    """The limit of t f'(t) at 0; unless it is 0, the force survives a one-hot classifier (:eq:`eq-saturation`)."""
+    return sp.limit(sp.expand(t * slope(generator)), t, 0, "+")
+
+
+def growth_powers(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+    """The powers s, r of t with which f' grows at 0 and at infinity; logarithms and constants count as 0."""
+    elasticity = sp.simplify(t * sp.diff(slope(generator), t) / slope(generator))
+    at_zero, at_infinity = sp.limit(elasticity, t, 0, "+"), sp.limit(elasticity, t, sp.oo)
+    return sp.Min(at_zero, 0), sp.Max(at_infinity, 0)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One term of f' whose slope difference is exact: a kernel of the generated code and its arguments."""
+
+    kernel: str
+    arguments: tuple[sp.Expr, ...]
+    derivative_sign: sp.Expr
+
+
+def _piece(term: sp.Expr) -> Piece | None:
+    coefficient, body = term.as_independent(t, as_Add=False)
+    if body == sp.log(t):
+        return Piece("log_difference", (coefficient,), coefficient)
+    power = body.as_base_exp()[1] if body.as_base_exp()[0] == t else None
+    if power is not None:
+        return Piece("power_difference", (coefficient, power), coefficient * power)
+    inner, exponent = (body.args[0], None) if isinstance(body, sp.log) else body.as_base_exp()
+    linear = sp.Poly(inner, t) if inner.is_polynomial(t) else None
+    if linear is None or linear.degree() != 1 or not all(c.is_positive for c in linear.all_coeffs()):
+        return None
+    rate, constant = linear.all_coeffs()
+    shift = sp.log(rate / constant)
+    if exponent is None:
+        return Piece("softplus_difference", (coefficient, shift, sp.Integer(1)), coefficient)
+    if exponent.is_Integer and exponent < 0:
+        return Piece("sigmoid_difference", (coefficient * constant**exponent, -exponent, shift), -coefficient)
+    return None
+
+
+def _joined(pieces: list[Piece]) -> list[Piece]:
+    """a log t + b log(1 + kt) with a > 0 > b, as (a + b) log t and a falling softplus of -u: both increase."""
+    logs = [piece for piece in pieces if piece.kernel == "log_difference"]
+    falling = [p for p in pieces if p.kernel == "softplus_difference" and p.derivative_sign.is_negative]
+    if not logs or not falling:
+        return pieces
+    rest = [piece for piece in pieces if piece not in (*logs, *falling)]
+    slope_left = sum(piece.arguments[0] for piece in (*logs, *falling))
+    if slope_left != 0:
+        rest.append(Piece("log_difference", (slope_left,), slope_left))
+    for piece in falling:
+        coefficient, shift, _ = piece.arguments
+        rest.append(Piece("softplus_difference", (coefficient, shift, sp.Integer(-1)), -coefficient))
+    return rest
+
+
+def pieces(generator: sp.Expr) -> tuple[Piece, ...] | None:
+    """f' as a sum of increasing pieces, or None where it is no such sum.
+
+    Pieces that all increase can be added without cancelling; `derivations.stable_forms` proves each kernel.
+    """
+    derivative = sp.expand(sp.expand_log(sp.diff(generator, t), force=True))
+    if derivative.is_rational_function(t):
+        derivative = sp.apart(sp.together(derivative), t)
+    elif sp.simplify(derivative) != derivative:
+        derivative = sp.expand(sp.expand_log(sp.expand(sp.simplify(derivative)), force=True))
+    found = [_piece(term) for term in sp.Add.make_args(derivative) if term.has(t)]
+    if any(piece is None for piece in found):
+        return None
+    joined = _joined([piece for piece in found if piece is not None])
+    return tuple(joined) if all(piece.derivative_sign.is_positive for piece in joined) else None
+
+
+def _in_log_ratio(expression: sp.Expr) -> sp.Expr:
+    written = sp.expand_log(sp.powsimp(sp.expand(expression.subs(t, sp.exp(log_ratio)))), force=True)
+    return optimize(sp.expand(written), (expm1_opt, log1p_opt))
+
+
+def tails(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+    """f(e^y) and its dual at e^y in the gauge, as expressions in y = `log_ratio` for y <= -1 (:eq:`eq-value`)."""
+    fixed = gauge_fixed(generator)
+    return _in_log_ratio(fixed), _in_log_ratio(dual(fixed))
+
+
+class _PlainTorchPrinter(TorchPrinter):  # type: ignore[misc]
+    """SymPy's printer, with expm1 and log1p and with plain float literals for every constant."""
+
+    def _print(self, expression: sp.Basic, **settings: object) -> str:
+        if isinstance(expression, sp.Expr) and expression.is_number and not expression.is_Integer:
+            return repr(float(expression))
+        return str(super()._print(expression, **settings))
+
+    def _print_expm1(self, expression: sp.Expr) -> str:
+        return f"torch.expm1({self._print(expression.args[0])})"
+
+    def _print_log1p(self, expression: sp.Expr) -> str:
+        return f"torch.log1p({self._print(expression.args[0])})"
+
+
+@dataclass(frozen=True)
+class ScaledSlope:
+    """f'(e^u) and its derivative in u, each divided by t**s for u < 0 and by t**r for u > 0, s and r its growth.
+
+    Each pair holds the expression for u < 0 and that for u > 0, both in y = -|u| = `log_ratio`, so that neither
+    overflows while the powers take care of the growth.
+    """
+
+    value: tuple[sp.Expr, sp.Expr]
+    derivative: tuple[sp.Expr, sp.Expr]
+    power_at_zero: float
+    power_at_infinity: float
+
+
+def _finite_growth_powers(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+    """The growth powers, 0 where SymPy finds no finite limit: then the plain function is used as it is."""
+    try:
+        at_zero, at_infinity = growth_powers(generator)
+    except (NotImplementedError, ValueError, TypeError, RecursionError):
+        return sp.Integer(0), sp.Integer(0)
+    zero = sp.Integer(0)
+    return at_zero if at_zero.is_Rational else zero, at_infinity if at_infinity.is_Rational else zero
+
+
+def _tidied(expression: sp.Expr) -> sp.Expr:
+    return sp.factor(sp.together(expression)) if expression.is_rational_function(t) else sp.powsimp(expression)
+
+
+def _divided(expression: sp.Expr, power: sp.Expr) -> sp.Expr:
+    return expression if power == 0 else _tidied(sp.expand(expression) * t**-power)
+
+
+def scaled_slope(generator: sp.Expr) -> ScaledSlope:
+    """f' in the gauge where it vanishes at infinity if its limit there is finite, otherwise at t = 1."""
+    at_infinity = sp.limit(slope(generator), t, sp.oo)
+    anchored = slope(generator) - at_infinity if at_infinity.is_finite else slope(generator)
+    powers = _finite_growth_powers(generator)
+
+    def both_sides(expression: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+        left = _divided(expression, powers[0])
+        right = _divided(expression, powers[1]).subs(t, 1 / t)
+        return _in_log_ratio(left), _in_log_ratio(_tidied(right))
+
+    derivative = both_sides(sp.factor(t * sp.diff(generator, t, 2)))
+    return ScaledSlope(both_sides(sp.factor(anchored)), derivative, float(powers[0]), float(powers[1]))
+
+
+def print_torch(expression: sp.Expr) -> str:
+    """The expression as PyTorch source."""
+    return str(_PlainTorchPrinter({"fully_qualified_modules": True}).doprint(expression))

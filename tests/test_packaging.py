@@ -5,16 +5,16 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tomllib
 import zipfile
 from importlib.metadata import requires, version
 from pathlib import Path
 
 import pytest
 
+import fguidance
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "reference" / "fguidance"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def package_files() -> set[str]:
@@ -53,7 +53,7 @@ def test_wheel_requires_three_libraries_and_states_its_licence(wheel: zipfile.Zi
     needed = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
     assert sorted(line.split(">=")[0] for line in needed) == ["numpy", "sympy", "torch"]
     assert metadata["License-Expression"] == "MIT"
-    assert metadata["Version"] == PROJECT["version"]
+    assert metadata["Version"] == fguidance.__version__
     assert set(metadata.get_all("Provides-Extra")) == {"testing", "book", "imagenet", "dev"}
 
 
@@ -66,9 +66,9 @@ def test_source_distribution_can_rebuild_the_wheel(distributions: Path) -> None:
 
 
 def test_installed_version_is_the_one_written_down_everywhere() -> None:
-    assert version("fguidance") == PROJECT["version"]
-    assert f"\nversion: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text()
-    assert f"\n## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+    assert version("fguidance") == fguidance.__version__
+    assert f"\nversion: {fguidance.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## [{fguidance.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_constraints_pin_what_the_package_requires() -> None:

@@ -1,10 +1,12 @@
-"""What every page carries: versions and licences, and no script that needs a network."""
+"""What every page carries: versions and licences, plain equation numbers, no script that needs a network."""
 
 from __future__ import annotations
 
 import platform
+import re
 from importlib.metadata import version
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
@@ -27,7 +29,17 @@ def disconnect_thebe(app: Sphinx, config: Config) -> None:
                 app.disconnect(listener.id)
 
 
+def bare_equation_numbers(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Write (2.3) for a reference that its author put in parentheses, not ((2.3))."""
+    for reference in doctree.findall(nodes.reference):
+        number = re.fullmatch(r"\(([\d.]+)\)", reference.astext())
+        before = "".join(node.astext() for node in reference.parent[: reference.parent.index(reference)])
+        if number and before.count("(") > before.count(")"):
+            reference.children = [nodes.Text(number[1])]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", add_footer)
     app.connect("config-inited", disconnect_thebe)
+    app.connect("doctree-resolved", bare_equation_numbers)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -77,7 +77,7 @@ serve:  ## serve the built book on this machine, at PORT (8000)
 	@test -f $(SITE)/index.html || { echo "There is no built book yet: run make book first." >&2; exit 1; }
 	@$(PY) -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)
 
-clean:  ## remove what the build made, but for $(VENV)
+clean:  ## remove what the build made; the virtual environment stays
 	rm -rf book/_build .make build dist reference/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find derivations reference tests book -name __pycache__ -type d -prune -exec rm -rf {} +
 

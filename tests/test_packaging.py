@@ -83,7 +83,7 @@ def test_constraints_pin_what_the_package_requires() -> None:
 def test_importing_the_library_loads_no_optional_dependency() -> None:
     program = (
         "import sys, fguidance, fguidance.diffusion, fguidance.evaluation; "
-        "print(*{'hypothesis', 'matplotlib', 'sklearn', 'scipy', 'diffusers', 'pytest'} & set(sys.modules))"
+        "print(*{'hypothesis', 'matplotlib', 'sklearn', 'scipy', 'diffusers', 'pytest', 'tqdm'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stdout + done.stderr

@@ -7,6 +7,7 @@ import sympy as sp
 from fguidance.symbolic import t
 
 alpha = sp.Symbol("alpha", real=True)
+ALPHA_SLOPE = (t ** (alpha - 1) - 1) / (alpha - 1)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import sympy as sp
 
-from derivations.divergences import DIVERGENCES, JS_PRINTED, PrintedRow, Row
+from derivations.divergences import ALPHA_SLOPE, DIVERGENCES, JS_PRINTED, PrintedRow, Row
 from fguidance import symbolic
 from fguidance.symbolic import log_ratio, print_torch, t
 
@@ -84,12 +84,12 @@ def _formula(expression: sp.Expr) -> str:
 
 def _docstring(row: Row) -> str:
     p, q = sp.symbols("p q", positive=True)
-    weight = sp.simplify(symbolic.weight(row.generator, p, q))
+    weight = symbolic.weight(row.generator, p, q)
     lines = (
         f"{row.title[0].upper()}{row.title[1:]}.",
         "",
         f"f(t) = {_formula(row.generator)}",
-        f"f'(t) = {_formula(sp.simplify(symbolic.slope(row.generator)))} in the gauge f'(1) = 0",
+        f"f'(t) = {_formula(symbolic.tidied_slope(row.generator))} in the gauge f'(1) = 0",
         f"w = {_formula(weight)} (:eq:`eq-weight`)",
         f"Source: {row.source}",
     )
@@ -138,7 +138,7 @@ def _emit_family(row: Row) -> str:
     """The one family: f' = (t^(alpha - 1) - 1)/(alpha - 1), and both forms of its tail, each proved here."""
     parameter = row.parameter
     assert parameter is not None
-    _require_equal(row.name, sp.diff(row.generator, t), (t ** (parameter - 1) - 1) / (parameter - 1))
+    _require_equal(row.name, sp.diff(row.generator, t), ALPHA_SLOPE)
     first = (t * (t ** (parameter - 1) - 1) / (parameter - 1) - (t - 1)) / parameter
     second = ((t - 1) - (t**parameter - 1) / parameter) / (1 - parameter)
     for form in (first, second):

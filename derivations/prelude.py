@@ -230,10 +230,10 @@ def general_difference(at: Contrast, slope: Slope) -> Term:
     return Term(mantissa, _add(at.log_p, _double(largest)))
 
 
-def _working(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Half precision is computed in float32; everything else in its own dtype."""
-    dtype = torch.promote_types(torch.float32, torch.result_type(*tensors[:2]))
-    return tuple(tensor.to(dtype) for tensor in tensors)
+def _working(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Half precision is computed in float32, everything else in the wider of the two."""
+    dtype = torch.float64 if torch.float64 in (first.dtype, second.dtype) else torch.float32
+    return first.to(dtype), second.to(dtype)
 
 
 def _finite(log_prob: Tensor) -> Tensor:

@@ -235,10 +235,10 @@ def general_difference(at: Contrast, slope: Slope) -> Term:
     return Term(mantissa, _add(at.log_p, _double(largest)))
 
 
-def _working(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Half precision is computed in float32; everything else in its own dtype."""
-    dtype = torch.promote_types(torch.float32, torch.result_type(*tensors[:2]))
-    return tuple(tensor.to(dtype) for tensor in tensors)
+def _working(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Half precision is computed in float32, everything else in the wider of the two."""
+    dtype = torch.float64 if torch.float64 in (first.dtype, second.dtype) else torch.float32
+    return first.to(dtype), second.to(dtype)
 
 
 def _finite(log_prob: Tensor) -> Tensor:
@@ -358,7 +358,7 @@ def fkl(at: Contrast) -> Term:
 
     f(t) = t*log(t)
     f'(t) = log(t) in the gauge f'(1) = 0
-    w = log((p/q)^p) (:eq:`eq-weight`)
+    w = p*log(p/q) (:eq:`eq-weight`)
     Source: arXiv:2511.05844; Csiszár 1967
     """
     return log_difference(at, 1.0)
@@ -376,8 +376,8 @@ def js(at: Contrast) -> Term:
     """Jensen-Shannon.
 
     f(t) = t*log(t)/2 - (t + 1)*log(t/2 + 1/2)/2
-    f'(t) = log(t)/2 - log(t + 1)/2 + log(2)/2 in the gauge f'(1) = 0
-    w = log((2*p/(p + q))^(p/2)) (:eq:`eq-weight`)
+    f'(t) = log(t/(t/2 + 1/2))/2 in the gauge f'(1) = 0
+    w = p*log(2*p/(p + q))/2 (:eq:`eq-weight`)
     Source: arXiv:2511.05844 (corrected); Lin 1991
     """
     return softplus_difference(at, -0.5, 0.0, -1.0)
@@ -400,7 +400,7 @@ def hellinger(at: Contrast) -> Term:
 
     f(t) = (sqrt(t) - 1)^2
     f'(t) = 1 - 1/sqrt(t) in the gauge f'(1) = 0
-    w = -sqrt(p)*sqrt(q) + p (:eq:`eq-weight`)
+    w = sqrt(p)*(sqrt(p) - sqrt(q)) (:eq:`eq-weight`)
     Source: Hellinger 1909
     """
     return power_difference(at, -1.0, -0.5)
@@ -438,7 +438,7 @@ def neyman(at: Contrast) -> Term:
 
     f(t) = (t - 1)^2/t
     f'(t) = 1 - 1/t^2 in the gauge f'(1) = 0
-    w = p - q^2/p (:eq:`eq-weight`)
+    w = (p - q)*(p + q)/p (:eq:`eq-weight`)
     Source: Neyman 1949
     """
     return power_difference(at, -1.0, -2.0)
@@ -457,7 +457,7 @@ def jeffreys(at: Contrast) -> Term:
 
     f(t) = (t - 1)*log(t)
     f'(t) = log(t) + 1 - 1/t in the gauge f'(1) = 0
-    w = p - q + log((p/q)^p) (:eq:`eq-weight`)
+    w = p*(log(p/q) + 1 - q/p) (:eq:`eq-weight`)
     Source: Jeffreys 1946
     """
     return add_terms(power_difference(at, -1.0, -1.0), log_difference(at, 1.0))
@@ -475,8 +475,8 @@ def triangular(at: Contrast) -> Term:
     """Triangular discrimination.
 
     f(t) = (t - 1)^2/(t + 1)
-    f'(t) = (t^2 + 2*t - 3)/(t^2 + 2*t + 1) in the gauge f'(1) = 0
-    w = -p*((p - q)^2 - 2*(p - q)*(p + q))/(p + q)^2 (:eq:`eq-weight`)
+    f'(t) = (t - 1)*(t + 3)/(t + 1)^2 in the gauge f'(1) = 0
+    w = p*(p - q)*(p + 3*q)/(p + q)^2 (:eq:`eq-weight`)
     Source: Vincze 1981; Le Cam 1986
     """
     return sigmoid_difference(at, -4.0, 2, 0.0)

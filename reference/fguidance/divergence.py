@@ -54,7 +54,7 @@ class Divergence:
     @property
     def needs_full_support(self) -> bool:
         """Whether the value is infinite where q_i = 0 < p_i, so that an exact zero in the target is refused."""
-        return math.isinf(self.definition.limits[1])
+        return self.definition.limits[1] == math.inf
 
     @classmethod
     def from_generator(cls, generator: "str | sp.Expr", name: str = "custom") -> "Divergence":

@@ -166,13 +166,16 @@ class Guidance:
         """
         if not isinstance(x, Tensor) or not x.is_floating_point():
             raise TypeError("x must be a floating-point tensor")
-        with torch.enable_grad():
-            seen = x.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            seen = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
             logits = classifier(seen)
-        if not isinstance(logits, Tensor) or not logits.requires_grad:
-            raise ValueError("classifier must return logits that depend on x by differentiable operations")
-        direction = self.logit_gradient(logits.detach(), labels)
-        return torch.autograd.grad(logits, seen, direction)[0]
+            if not isinstance(logits, Tensor) or not logits.requires_grad:
+                raise ValueError("classifier must return logits that depend on x by differentiable operations")
+            direction = self.logit_gradient(logits.detach(), labels)
+            gradient = torch.autograd.grad(logits, seen, direction, allow_unused=True)[0]
+        if gradient is None:
+            raise ValueError("classifier must return logits that depend on x, but these do not")
+        return gradient
 
     def _tempered(self, logits: Tensor, labels: Tensor) -> Tensor:
         own = logits.gather(-1, labels.long().unsqueeze(-1)).squeeze(-1)
@@ -245,7 +248,7 @@ def entropy_gradient(logits: Tensor) -> Tensor:
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _require_number(name: str, value: float, low: float, high: float) -> None:

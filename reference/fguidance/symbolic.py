@@ -201,9 +201,16 @@ def slope(generator: sp.Expr) -> sp.Expr:
     return sp.diff(gauge_fixed(generator), t)
 
 
+def tidied_slope(generator: sp.Expr) -> sp.Expr:
+    """f'(t) in the gauge f'(1) = 0, its logarithms joined, for a reader."""
+    coefficient, rest = sp.factor(sp.expand_log(slope(generator), force=True)).as_coeff_Mul()
+    return coefficient * sp.simplify(sp.logcombine(rest, force=True))
+
+
 def weight(generator: sp.Expr, p: sp.Symbol, q: sp.Symbol) -> sp.Expr:
     """w = p f'(p/q) in the gauge f'(1) = 0 (:eq:`eq-weight`)."""
-    return p * slope(generator).subs(t, p / q)
+    found = tidied_slope(generator).subs(t, p / q).replace(sp.log, lambda inner: sp.log(sp.simplify(inner)))
+    return p * (found if found.has(sp.log) else sp.factor(sp.together(found)))
 
 
 def end_values(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:

@@ -102,7 +102,7 @@ def test_equal_seeds_give_equal_noise_and_the_scale_of_the_guidance_counts():
 
 @pytest.mark.parametrize("tau_marginal", [0.5, 1.0])
 def test_far_components_give_the_variance_of_a_certain_classifier(tau_marginal):
-    # The other component is far away and the walk begins at the label's own component: the classifier is certain all along.
+    # The other component is far away: the classifier is certain all along.
     mixture = Mixture(torch.tensor([[0.0, 0.0], [30.0, 0.0]], dtype=torch.float64))
     labels = torch.zeros(20_000, dtype=torch.int64)
     guidance = fg.Guidance(tau_joint=1.0, tau_marginal=tau_marginal)

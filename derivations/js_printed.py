@@ -258,8 +258,12 @@ def printed_sign(weight: Expr = PRINTED) -> Claim:
     return Claim(
         id=name,
         title="The sign of the printed JS weight",
-        statement=r"""With the sign as printed, the guidance $-\alpha \sum_i w_i g_i$ pushes $p$ away from the target
-$q$ in the sense of the divergence $\Phi$.""".replace("\n", " "),
+        statement=fill(
+            r"""
+            With the sign as printed, the guidance $-\alpha \sum_i w_i g_i$ pushes $p$ away from the target
+            $q$ in the sense of the divergence $\Phi$.
+            """
+        ),
         source=OURS,
         verdict="verified",
         proof=fill(

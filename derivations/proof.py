@@ -54,21 +54,23 @@ def weight_of(generator: Expr) -> Expr:
     return p * generator.diff(t).subs(t, p / q)
 
 
-def sum_over_classes(summand: Expr, totals: Mapping[Expr, Expr] | None = None) -> Expr:
-    """The sum over i = 1..N, term by term: constants taken out, known totals put in.
+def sum_over(summand: Expr, totals: Mapping[Expr, Expr] | None = None, index: Expr = i, size: Expr = N) -> Expr:
+    """The sum over index = 1..size, term by term: constants taken out, known totals put in.
 
     Args:
-        summand: An expression in the index ``i``.
+        summand: An expression in the index.
         totals: What is known of sums, such as ``{p[i]: 1}``.
+        index: The summation index, the class unless told.
+        size: The number of terms, the number of classes unless told.
 
     Returns:
-        The sum, for every N at once.
+        The sum, for every size at once.
     """
-    known = {sympy.S.One: N, **(totals or {})}
+    known = {sympy.S.One: size, **(totals or {})}
     result = sympy.S.Zero
     for term in sympy.Add.make_args(sympy.expand(summand)):
-        constant, dependent = term.as_independent(i, as_Add=False)
-        result += constant * known.get(dependent, sympy.Sum(dependent, (i, 1, N)))
+        constant, dependent = term.as_independent(index, as_Add=False)
+        result += constant * known.get(dependent, sympy.Sum(dependent, (index, 1, size)))
     return result
 
 

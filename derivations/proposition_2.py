@@ -41,7 +41,7 @@ from derivations.notation import (
     x,
     y,
 )
-from derivations.proof import fill, require_zero, sum_over_classes
+from derivations.proof import fill, require_zero, sum_over
 
 WEIGHT = p * Slope(p / q)
 CENTRED = own - mean
@@ -134,8 +134,8 @@ def centred_gradients(under: Expr = p_[i]) -> Claim:
     """The centred gradients have mean zero under p (not under another distribution)."""
     name = "centred-gradients"
     gradient = IndexedBase(r"\nabla{f}")
-    mean_under_p = sum_over_classes(p_[i] * gradient[i])
-    require_zero(name, sum_over_classes(under * (gradient[i] - mean_under_p), SUM_TO_ONE))
+    mean_under_p = sum_over(p_[i] * gradient[i])
+    require_zero(name, sum_over(under * (gradient[i] - mean_under_p), SUM_TO_ONE))
     return Claim(
         id=name,
         title="Centred gradients sum to zero",
@@ -159,8 +159,8 @@ def gauge(linear_part: Expr = LINEAR_PART) -> Claim:
     at_class = {p: p_[i], q: q_[i]}
     value = (q * linear_part.subs(t, p / q)).subs(at_class)
     weight = (p * linear_part.diff(t).subs(t, p / q)).subs(at_class)
-    require_zero(name, sum_over_classes(value, SUM_TO_ONE))
-    require_zero(name, weight - p_[i] * sum_over_classes(weight, SUM_TO_ONE))
+    require_zero(name, sum_over(value, SUM_TO_ONE))
+    require_zero(name, weight - p_[i] * sum_over(weight, SUM_TO_ONE))
     slope = Slope(t) + linear_part.diff(t).subs(c, -Slope(S.One))
     require_zero(name, slope.subs(t, 1))
     return Claim(
@@ -244,7 +244,7 @@ def logit_form(claimed: Expr = LOGIT_FORM) -> Claim:
         require_zero(name, *_logit_residuals(classes, claimed))
     weight, sum_of_weights = IndexedBase("w"), Symbol("W")
     component = claimed.subs({w_k: weight[i], p_k: p_[i], total: sum_of_weights})
-    require_zero(name, sum_over_classes(component, {p_[i]: S.One, weight[i]: sum_of_weights}))
+    require_zero(name, sum_over(component, {p_[i]: S.One, weight[i]: sum_of_weights}))
     return Claim(
         id=name,
         title="The force in the logits",

@@ -10,7 +10,7 @@ from sympy import Expr, Rational, S, Sum, exp, log, symbols
 
 from derivations.claim import OURS, PAPER, Claim
 from derivations.notation import N, i, logit_gradient, m, mean, mean_gradient, p, p_, probability, q, q_, t, x
-from derivations.proof import fill, in_gauge, normal_form, require, require_zero, sum_over_classes, weight_of
+from derivations.proof import fill, in_gauge, normal_form, require, require_zero, sum_over, weight_of
 
 RKL = -log(t)
 FKL = t * log(t)
@@ -62,14 +62,18 @@ def rkl_gradient(claimed: Expr = target_mean - mean) -> Claim:
     """Minus the gradient of KL(q || p): the target's mean gradient less the model's, for every N."""
     name = "rkl-gradient"
     divergence = Sum(q_[i] * log(q_[i] / probability(i)), (i, 1, N))
-    actual = sum_over_classes(normal_form(-divergence.diff(x).function), {q_[i]: S.One})
+    actual = sum_over(normal_form(-divergence.diff(x).function), {q_[i]: S.One})
     meaning = {target_mean: Sum(q_[i] * logit_gradient(i), (i, 1, N)), mean: mean_gradient()}
     require_zero(name, actual - claimed.subs(meaning))
     return Claim(
         id=name,
         title="The RKL gradient",
-        statement=r"""$-\nabla_x \mathrm{KL}(q_y\,\Vert\,p) = \sum_i q_y(i)\, \nabla f_i
-- \sum_j p(j|x)\, \nabla f_j$.""".replace("\n", " "),
+        statement=fill(
+            r"""
+            $-\nabla_x \mathrm{KL}(q_y\,\Vert\,p) = \sum_i q_y(i)\, \nabla f_i
+            - \sum_j p(j|x)\, \nabla f_j$.
+            """
+        ),
         source=f"{PAPER}, Proposition 2 (RKL)",
         verdict="verified",
         proof=fill(
@@ -98,8 +102,12 @@ def rkl_is_cross_entropy(claimed: Expr = CROSS_ENTROPY_LESS_ENTROPY) -> Claim:
     return Claim(
         id=name,
         title="RKL guidance is label-smoothed cross-entropy guidance",
-        statement=r"""$D_{\mathrm{RKL}}(q_y\,\Vert\,p) = -\sum_i q_y(i) \log p(i|x) - H(q_y)$, so RKL guidance and
-guidance by $-\alpha$ times the cross-entropy with the smoothed label have the same force.""".replace("\n", " "),
+        statement=fill(
+            r"""
+            $D_{\mathrm{RKL}}(q_y\,\Vert\,p) = -\sum_i q_y(i) \log p(i|x) - H(q_y)$, so RKL guidance and
+            guidance by $-\alpha$ times the cross-entropy with the smoothed label have the same force.
+            """
+        ),
         source=OURS,
         verdict="verified",
         proof=fill(
@@ -148,7 +156,7 @@ def fkl_is_entropy(claimed: Expr = CEILING_LESS_ENTROPY) -> Claim:
     """At epsilon = 0 the target is uniform and FKL is log N minus the entropy."""
     name = "fkl-entropy"
     uniform = 1 / N
-    divergence = sum_over_classes(p_[i] * sympy.expand_log(log(p_[i] / uniform)), {p_[i]: S.One})
+    divergence = sum_over(p_[i] * sympy.expand_log(log(p_[i] / uniform)), {p_[i]: S.One})
     entropy = -Sum(p_[i] * log(p_[i]), (i, 1, N))
     require_zero(name, divergence - claimed.subs(H, entropy))
     return Claim(

@@ -1,0 +1,30 @@
+"""Diffusion: noise schedules, the reverse step, and the sampler that a classifier guides.
+
+Follows Dhariwal & Nichol 2021, arXiv:2105.05233, and Ma et al. 2024, arXiv:2310.11311.
+"""
+
+from fguidance.diffusion.reverse import (
+    FixedVariance,
+    ReverseStep,
+    fixed_variance,
+    learned_log_variance,
+    predict_clean,
+    reverse_step,
+)
+from fguidance.diffusion.sampler import ImageGuidance, StepRecord, sample
+from fguidance.diffusion.schedule import Schedule
+from fguidance.diffusion.step_size import GuidanceStepSize
+
+__all__ = [
+    "FixedVariance",
+    "GuidanceStepSize",
+    "ImageGuidance",
+    "ReverseStep",
+    "Schedule",
+    "StepRecord",
+    "fixed_variance",
+    "learned_log_variance",
+    "predict_clean",
+    "reverse_step",
+    "sample",
+]

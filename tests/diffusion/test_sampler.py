@@ -1,0 +1,318 @@
+"""The sampler against closed forms and a plain loop, and its promises about noise, seeds and bad input."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from fguidance.diffusion import GuidanceStepSize, Schedule, StepRecord, sample
+from fguidance.guidance import Guidance
+
+SCHEDULE = Schedule.linear(1000).respace(5)
+LABELS = torch.tensor([1, 0, 2])
+SHAPE = (2, 3, 3)
+
+
+def zero_noise(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    return torch.zeros_like(x)
+
+
+def wavy(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    """A learned-range network without parameters: every input matters to the output."""
+    phase = (t / 300.0 + y).view(-1, 1, 1, 1).to(x)
+    return torch.cat([torch.sin(x + phase), torch.cos(3 * x.flip(-1) - phase)], 1)
+
+
+def classifier(x: Tensor) -> Tensor:
+    weight = torch.linspace(-1, 1, 4 * x[0].numel(), dtype=x.dtype).sin().view(-1, 4)
+    return torch.tanh(x.flatten(1)) @ weight * 5
+
+
+def given_noise(batch: int = 3, steps: int = 5) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    draw = {"generator": generator, "dtype": torch.float64}
+    return {
+        "initial_noise": torch.randn(batch, *SHAPE, **draw),
+        "step_noise": torch.randn(steps, batch, *SHAPE, **draw),
+    }
+
+
+class Gaussian:
+    """Data drawn from N(mean, variance): the exact noise prediction and the exact reverse variance."""
+
+    def __init__(self, schedule: Schedule, mean: float, variance: float) -> None:
+        self.schedule, self.mean, self.variance = schedule, mean, variance
+
+    def __call__(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        step = self.schedule.timestep_map.tolist().index(int(t[0]))
+        share = self.schedule.alphas_cumprod[step]
+        total = share * self.variance + 1 - share
+        noise = (1 - share).sqrt() * (x - share.sqrt() * self.mean) / total
+        spread = self.variance * (1 - share) / total  # of the clean image, given the noisy one
+        table = self.schedule
+        wanted = table.posterior_variance[step] + table.posterior_mean_clean[step] ** 2 * spread
+        low, high = table.posterior_log_variance_clipped[step], table.betas[step].log()
+        interpolation = 2 * (wanted.log() - low) / (high - low) - 1 if step else torch.tensor(0.0)
+        return torch.cat([noise, interpolation.expand_as(noise)], 1)
+
+
+@pytest.mark.parametrize("steps", [2, 10, 100])
+@pytest.mark.parametrize(("mean", "variance"), [(0.0, 0.5), (0.7, 0.04)])
+def test_gaussian_data_comes_out_with_its_exact_mean_and_variance(steps, mean, variance) -> None:
+    """The chain is affine in its noises: zero noise gives the mean, unit impulses the variance, without sampling."""
+    schedule = Schedule.linear(1000).respace(steps)
+    batch = steps + 2  # one sample without noise, one per impulse
+    share = schedule.alphas_cumprod[-1].item()
+    start = torch.full((batch, 1, 1, 1), math.sqrt(share) * mean, dtype=torch.float64)
+    start[1] += math.sqrt(share * variance + 1 - share)
+    impulses = torch.zeros(steps, batch, 1, 1, 1, dtype=torch.float64)
+    impulses[torch.arange(steps), torch.arange(steps) + 2] = 1.0
+    images = sample(
+        Gaussian(schedule, mean, variance),
+        schedule,
+        torch.zeros(batch, dtype=torch.int64),
+        initial_noise=start,
+        step_noise=impulses,
+        clip_denoised=False,
+        progress=False,
+    ).flatten()
+    first = schedule.alphas_cumprod[0].item()
+    # The last step returns the conditional mean and so leaves out what is still unknown there.
+    expected = variance * (first * variance) / (first * variance + 1 - first)
+    assert images[0].item() == pytest.approx(mean, abs=1e-9)
+    assert (images[1:] - images[0]).square().sum().item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["posterior", "beta"])
+def test_fixed_variances_reach_standard_normal_data_and_one_point(kind) -> None:
+    """Ho et al.: beta is exact for standard normal data, the posterior variance for data that is one point."""
+    schedule = Schedule.linear(1000).respace(20)
+    variance = {"beta": 1.0, "posterior": 0.0}[kind]
+    network = Gaussian(schedule, 0.0, variance)
+    expected = 1 - (1 - variance) * schedule.alphas_cumprod
+    start, found = torch.eye(21, dtype=torch.float64)[0] * expected[-1].sqrt(), []
+    sample(
+        lambda x, t, y: network(x, t, y)[:, :1],
+        schedule,
+        torch.zeros(21, dtype=torch.int64),
+        initial_noise=start.view(-1, 1, 1, 1),
+        step_noise=torch.eye(21, dtype=torch.float64)[1:].view(20, 21, 1, 1, 1),
+        clip_denoised=False,
+        fixed_variance=kind,
+        progress=False,
+        callback=lambda record: found.append(record.sample.square().sum().item()),
+    )
+    # After the step k the images stand at the noise level of step k - 1; the last step adds no noise.
+    assert found[:-1] == pytest.approx(expected.flip(0)[1:].tolist(), rel=1e-9)
+
+
+def plain_guided_chain(initial_noise: Tensor, step_noise: Tensor, scale: float, gamma: float) -> list[Tensor]:
+    """The chain of Ma et al., written out once more: one sample, one number at a time."""
+    x, images, largest = initial_noise.clone(), [], 0.0
+    guidance = Guidance(divergence="js", alpha=0.7)
+    for count, step in enumerate(range(4, -1, -1)):
+        share = math.prod(1 - b for b in SCHEDULE.betas[: step + 1].tolist())
+        before = math.prod(1 - b for b in SCHEDULE.betas[:step].tolist())
+        beta = SCHEDULE.betas[step].item()
+        upper = max(step, 1)  # the entry of step 1 stands in at step 0
+        shares = [math.prod(1 - b for b in SCHEDULE.betas[: upper + d].tolist()) for d in (0, 1)]
+        smallest = SCHEDULE.betas[upper].item() * (1 - shares[0]) / (1 - shares[1])
+        output = wavy(x, torch.full((3,), SCHEDULE.timestep_map[step].item()), LABELS)
+        noise, interpolation = output[:, :2], (output[:, 2:] + 1) / 2
+        clean = ((x - math.sqrt(1 - share) * noise) / math.sqrt(share)).clamp(-1, 1)
+        mean = (math.sqrt(before) * beta * clean + math.sqrt(1 - beta) * (1 - before) * x) / (1 - share)
+        variance = beta**interpolation * smallest ** (1 - interpolation)
+        seen = clean.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(guidance.score(classifier(seen), LABELS).sum(), seen)
+        largest = max(largest, variance[0, 0, 0, 0].item())
+        extra = math.sin(math.pi * step / 5) * gamma * largest
+        x = mean + (variance + extra) * scale * gradient
+        if step > 0:
+            x = x + variance.sqrt() * step_noise[count]
+        images.append(x)
+    return images
+
+
+@pytest.mark.parametrize(("scale", "gamma"), [(1.0, 0.0), (2.5, 0.3)])
+def test_guided_chain_equals_the_formula_written_out(scale, gamma) -> None:
+    noise, records = given_noise(), []
+    settings = {"guidance": Guidance(divergence="js", alpha=0.7), "classifier": classifier, "guidance_scale": scale}
+    sample(
+        wavy, SCHEDULE, LABELS, sine_gamma=gamma, progress=False, callback=records.append, **settings, **noise
+    )  # fmt: skip
+    for record, expected in zip(records, plain_guided_chain(**noise, scale=scale, gamma=gamma), strict=True):
+        torch.testing.assert_close(record.sample, expected, rtol=0, atol=1e-9)
+
+
+def test_step_size_remembers_the_largest_first_element_only() -> None:
+    step_size = GuidanceStepSize(steps=4, gamma=0.5)
+    variance = torch.tensor([[0.2, 9.0], [9.0, 9.0]])
+    torch.testing.assert_close(step_size(variance, 2), variance + 0.5 * 0.2)
+    torch.testing.assert_close(step_size(variance / 2, 1), variance / 2 + math.sin(math.pi / 4) * 0.5 * 0.2)
+    torch.testing.assert_close(step_size(variance * 2, 1), variance * 2 + math.sin(math.pi / 4) * 0.5 * 0.4)
+    torch.testing.assert_close(step_size(variance, 0), variance)
+
+
+def test_without_gamma_the_step_size_is_the_variance() -> None:
+    variance = torch.rand(2, 1, 2, 2)
+    torch.testing.assert_close(GuidanceStepSize(4, 0.0)(variance, 2), variance, rtol=0, atol=0)
+
+
+def test_a_seed_alone_decides_a_samples_noise() -> None:
+    together = sample(wavy, SCHEDULE, LABELS, shape=SHAPE, seeds=[5, 6, 7], progress=False)
+    alone = sample(wavy, SCHEDULE, LABELS[1:2], shape=SHAPE, seeds=[6], progress=False)
+    torch.testing.assert_close(together[1:2], alone, rtol=0, atol=0)
+    other = sample(wavy, SCHEDULE, LABELS[1:2], shape=SHAPE, seeds=[8], progress=False)
+    assert (other - alone).abs().max() > 0.1
+
+
+def test_noise_is_drawn_first_for_the_start_and_then_step_by_step() -> None:
+    generators = [torch.Generator().manual_seed(seed) for seed in (5, 6, 7)]
+    drawn = [torch.stack([torch.randn(SHAPE, generator=generator) for generator in generators]) for _ in range(6)]
+    given = sample(
+        wavy, SCHEDULE, LABELS, initial_noise=drawn[0], step_noise=torch.stack(drawn[1:]), progress=False
+    )  # fmt: skip
+    seeded = sample(wavy, SCHEDULE, LABELS, shape=SHAPE, seeds=[5, 6, 7], progress=False)
+    torch.testing.assert_close(seeded, given, rtol=0, atol=0)
+
+
+def test_the_global_generator_decides_without_seeds() -> None:
+    runs = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        runs.append(sample(wavy, SCHEDULE, LABELS, shape=SHAPE, progress=False))
+    assert runs[0].equal(runs[1])
+    assert not runs[0].equal(runs[2])
+
+
+def test_the_last_steps_noise_is_not_used() -> None:
+    noise = given_noise()
+    first = sample(wavy, SCHEDULE, LABELS, progress=False, **noise)
+    noise["step_noise"][-1] = 100.0
+    assert sample(wavy, SCHEDULE, LABELS, progress=False, **noise).equal(first)
+    noise["step_noise"][-2] += 1.0
+    assert not sample(wavy, SCHEDULE, LABELS, progress=False, **noise).equal(first)
+
+
+def test_the_network_is_given_original_timesteps_and_the_labels() -> None:
+    seen: list[tuple[list[int], Tensor]] = []
+
+    def network(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        assert t.dtype == torch.int64
+        seen.append((t.tolist(), y))
+        return zero_noise(x, t, y)
+
+    sample(network, SCHEDULE, LABELS, shape=SHAPE, seeds=[1, 2, 3], progress=False)
+    assert [t for t, _ in seen] == [[timestep] * 3 for timestep in SCHEDULE.timestep_map.flip(0).tolist()]
+    assert all(y.equal(LABELS) for _, y in seen)
+
+
+def test_the_classifier_sees_the_clipped_predicted_clean_image() -> None:
+    seen: list[Tensor] = []
+    records: list[StepRecord] = []
+
+    def watched(x: Tensor) -> Tensor:
+        seen.append(x.detach().clone())
+        return classifier(x)
+
+    settings = {"guidance": Guidance(), "classifier": watched, "progress": False, "callback": records.append}
+    sample(zero_noise, SCHEDULE, LABELS, **settings, **given_noise())
+    for image, record in zip(seen, records, strict=True):
+        assert image.abs().max() <= 1
+        assert image.equal(record.predicted_clean)
+
+
+def test_clipping_can_be_turned_off() -> None:
+    records: list[StepRecord] = []
+    sample(
+        zero_noise, SCHEDULE, LABELS, clip_denoised=False, progress=False, callback=records.append, **given_noise()
+    )  # fmt: skip
+    assert records[0].predicted_clean.abs().max() > 1
+
+
+def test_guidance_reaches_the_label() -> None:
+    noise = given_noise()
+    plain = sample(zero_noise, SCHEDULE, LABELS, progress=False, **noise)
+    guided = sample(
+        zero_noise, SCHEDULE, LABELS, guidance=Guidance(), classifier=classifier, progress=False, **noise
+    )  # fmt: skip
+    rise = Guidance().score(classifier(guided), LABELS) - Guidance().score(classifier(plain), LABELS)
+    assert (rise > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_initial_noises_dtype_is_the_runs(dtype) -> None:
+    noise = {name: value.to(dtype) for name, value in given_noise().items()}
+    images = sample(wavy, SCHEDULE, LABELS, guidance=Guidance(), classifier=classifier, progress=False, **noise)
+    assert images.dtype == dtype
+    assert not images.requires_grad
+
+
+def test_a_network_in_training_builds_no_graph() -> None:
+    layer = torch.nn.Conv2d(2, 2, 1)
+    images = sample(lambda x, t, y: layer(x), SCHEDULE, LABELS, shape=SHAPE, progress=False)
+    assert not images.requires_grad
+
+
+def test_the_progress_bar_goes_to_standard_error(capsys) -> None:
+    sample(zero_noise, SCHEDULE, LABELS, shape=SHAPE, progress=True)
+    shown = capsys.readouterr()
+    assert "5/5" in shown.err
+    assert shown.out == ""
+    sample(zero_noise, SCHEDULE, LABELS, shape=SHAPE, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "match"),
+    [
+        ({"shape": None}, ValueError, "exactly one of shape and initial_noise"),
+        ({"initial_noise": torch.zeros(3, *SHAPE)}, ValueError, "exactly one of shape and initial_noise"),
+        ({"shape": (3, *SHAPE)}, ValueError, r"shape is \(3, 2, 3, 3\); it must be \(channels, height, width\)"),
+        ({"shape": (0, 3, 3)}, ValueError, "each at least 1"),
+        ({"labels": LABELS.float()}, TypeError, "labels has dtype torch.float32"),
+        ({"labels": LABELS[None]}, ValueError, "labels has shape"),
+        ({"labels": LABELS[:0]}, ValueError, "at least one sample"),
+        ({"seeds": [1, 2]}, ValueError, "seeds has 2 entries; it must have one per label, 3"),
+        ({"shape": None, "initial_noise": torch.zeros(2, *SHAPE)}, ValueError, "initial_noise has shape"),
+        ({"shape": None, "initial_noise": torch.zeros(3, *SHAPE).long()}, TypeError, "initial_noise has dtype"),
+        ({"step_noise": torch.zeros(4, 3, *SHAPE)}, ValueError, "step_noise has shape"),
+        ({"guidance": Guidance()}, ValueError, "guidance and classifier must be given together"),
+        ({"classifier": classifier}, ValueError, "guidance and classifier must be given together"),
+        ({"guidance_scale": math.inf}, ValueError, "guidance_scale is inf"),
+        ({"sine_gamma": -0.1}, ValueError, "sine_gamma is -0.1"),
+        ({"sine_gamma": math.nan}, ValueError, "sine_gamma is nan"),
+        ({"fixed_variance": "small"}, ValueError, "fixed_variance is 'small'"),
+        ({"model": lambda x, t, y: x[:, :1]}, ValueError, "output has shape"),
+        ({"model": lambda x, t, y: x[..., :2]}, ValueError, "output has shape"),
+        (
+            {"model": lambda x, t, y: x * math.nan},
+            FloatingPointError,
+            r"the model's output .* at step 4 \(timestep 999\)",
+        ),
+        (
+            {"guidance": Guidance(), "classifier": lambda x: classifier(x).sqrt() * 0},
+            (FloatingPointError, ValueError),
+            "finite|NaN",
+        ),
+    ],
+)
+def test_bad_arguments_are_named(changes, error, match) -> None:
+    arguments = {"model": zero_noise, "schedule": SCHEDULE, "labels": LABELS, "shape": SHAPE} | changes
+    with pytest.raises(error, match=match):
+        sample(**arguments, progress=False)
+
+
+def test_seeds_beside_both_noises_are_refused() -> None:
+    with pytest.raises(ValueError, match="seeds has no use"):
+        sample(zero_noise, SCHEDULE, LABELS, seeds=[1, 2, 3], progress=False, **given_noise())
+
+
+def test_a_non_finite_guidance_gradient_stops_the_run() -> None:
+    class Broken:
+        def gradient(self, classifier, x, labels):
+            return torch.full_like(x, math.inf)
+
+    with pytest.raises(FloatingPointError, match=r"the guidance gradient has 54 of 54 values .* at step 4"):
+        sample(zero_noise, SCHEDULE, LABELS, shape=SHAPE, guidance=Broken(), classifier=classifier, progress=False)

@@ -1,0 +1,168 @@
+"""Fréchet distance, precision and recall against SciPy and against plain loops."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fguidance.evaluation import feature_statistics, frechet_distance, precision_recall
+
+
+def random_covariance(seed: int, size: int, rank: int, scale: float = 1.0) -> Tensor:
+    rng = np.random.default_rng(seed)
+    factor = rng.standard_normal((size, rank)) * np.sqrt(scale)
+    return torch.from_numpy(factor @ factor.T)
+
+
+def scipy_distance(mu1: Tensor, sigma1: Tensor, mu2: Tensor, sigma2: Tensor) -> float:
+    root = scipy.linalg.sqrtm(sigma1.numpy() @ sigma2.numpy())
+    difference = (mu1 - mu2).numpy()
+    return float(difference @ difference + np.trace(sigma1.numpy() + sigma2.numpy() - 2 * np.real(root)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 8, 64])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_frechet_distance_agrees_with_scipy(size: int, scale: float) -> None:
+    sigma1 = random_covariance(1, size, 2 * size, scale)
+    sigma2 = random_covariance(2, size, 3 * size, scale)
+    mu1, mu2 = torch.zeros(size).double(), torch.linspace(-1, 1, size).double() * scale**0.5
+    expected = scipy_distance(mu1, sigma1, mu2, sigma2)
+    assert frechet_distance(mu1, sigma1, mu2, sigma2) == pytest.approx(expected, rel=1e-6)
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100), st.floats(-5, 5)), min_size=1, max_size=6))
+def test_frechet_distance_of_independent_coordinates(rows: list[tuple[float, float, float]]) -> None:
+    """With diagonal covariances the distance is a sum over coordinates; zero variances included."""
+    first, second, mean = (torch.tensor(column, dtype=torch.float64) for column in zip(*rows, strict=True))
+    expected = (mean.square() + (first.sqrt() - second.sqrt()).square()).sum().item()
+    actual = frechet_distance(torch.zeros(len(rows)), first.diag(), mean, second.diag())
+    # A variance below the rounding of the largest one counts as 0, and the root of rounding is about 1e-7.
+    assert actual == pytest.approx(expected, rel=1e-9, abs=1e-5)
+
+
+@pytest.mark.parametrize("rank", [1, 3, 20])
+def test_frechet_distance_of_singular_covariances(rank: int) -> None:
+    """40 features of low rank, in the same and in orthogonal subspaces, where the answers are known."""
+    basis = torch.linalg.qr(torch.from_numpy(np.random.default_rng(0).standard_normal((40, 40))))[0]
+    variances = torch.linspace(0.5, 2, rank, dtype=torch.float64)
+    one = basis[:, :rank] * variances @ basis[:, :rank].T
+    other = basis[:, -rank:] * variances @ basis[:, -rank:].T
+    zero = torch.zeros(40, dtype=torch.float64)
+    assert frechet_distance(zero, one, zero, one) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(zero, one, zero, 4 * one) == pytest.approx(variances.sum().item(), rel=1e-9)
+    apart = 2 * variances.sum().item() if rank <= 20 else None
+    assert frechet_distance(zero, one, zero, other) == pytest.approx(apart, rel=1e-9)
+    assert frechet_distance(zero, one, zero, 0 * one) == pytest.approx(variances.sum().item(), rel=1e-9)
+
+
+def test_frechet_distance_is_symmetric() -> None:
+    sigma1, sigma2 = random_covariance(1, 10, 4), random_covariance(2, 10, 12)
+    mu1, mu2 = torch.zeros(10), torch.ones(10)
+    there, back = frechet_distance(mu1, sigma1, mu2, sigma2), frechet_distance(mu2, sigma2, mu1, sigma1)
+    assert there == pytest.approx(back, rel=1e-12)
+
+
+def test_feature_statistics_are_numpys() -> None:
+    features = torch.from_numpy(np.random.default_rng(0).standard_normal((50, 6)).astype(np.float32)) + 100
+    mean, covariance = feature_statistics(features)
+    assert mean.dtype == covariance.dtype == torch.float64
+    np.testing.assert_allclose(mean.numpy(), features.double().numpy().mean(0), rtol=1e-12)
+    np.testing.assert_allclose(covariance.numpy(), np.cov(features.double().numpy(), rowvar=False), rtol=1e-9)
+
+
+def brute_share_inside(points: np.ndarray, support: np.ndarray, k: int) -> float:
+    radii = []
+    for index, centre in enumerate(support):
+        others = np.delete(support, index, axis=0)
+        radii.append(sorted(((others - centre) ** 2).sum(1))[k - 1])
+    inside = [any(((p - c) ** 2).sum() <= r for c, r in zip(support, radii, strict=True)) for p in points]
+    return sum(inside) / len(points)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+@pytest.mark.parametrize("chunk_size", [1, 7, 1024])
+def test_precision_and_recall_agree_with_a_plain_loop(k: int, chunk_size: int) -> None:
+    rng = np.random.default_rng(k)
+    reference, samples = rng.standard_normal((40, 8)), 1.1 * rng.standard_normal((30, 8)) + 0.8
+    expected = brute_share_inside(samples, reference, k), brute_share_inside(reference, samples, k)
+    assert 0 < expected[0] < 1
+    assert 0 < expected[1] < 1
+    assert expected[0] != expected[1]
+    actual = precision_recall(torch.from_numpy(reference), torch.from_numpy(samples), k=k, chunk_size=chunk_size)
+    assert actual == pytest.approx(expected, abs=1e-12)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 3), st.sampled_from([0.0, 1000.0]))
+def test_ties_and_duplicates_count_as_the_definition_says(seed: int, k: int, offset: float) -> None:
+    """On a small grid many distances are equal and many points coincide; the origin must not matter."""
+    rng = np.random.default_rng(seed)
+    reference, samples = (rng.integers(0, 4, (n, 2)) + offset for n in (9, 7))
+    expected = brute_share_inside(samples, reference, k), brute_share_inside(reference, samples, k)
+    assert precision_recall(torch.from_numpy(reference), torch.from_numpy(samples), k=k) == pytest.approx(expected)
+
+
+def test_a_point_is_not_its_own_neighbour() -> None:
+    reference = torch.tensor([[0.0], [1.0], [3.0]])
+    samples = torch.tensor([[4.9], [5.1]])  # 3 reaches to 1, two away: so to 5
+    assert precision_recall(reference, samples, k=1)[0] == 0.5
+
+
+def test_identical_sets_are_perfect_and_distant_ones_hopeless() -> None:
+    points = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    assert precision_recall(points, points) == (1.0, 1.0)
+    assert precision_recall(points, points + 1000) == (0.0, 0.0)
+
+
+def test_precision_and_recall_swap_roles() -> None:
+    generator = torch.Generator().manual_seed(0)
+    wide, narrow = torch.randn(60, 3, generator=generator), 0.2 * torch.randn(60, 3, generator=generator)
+    precision, recall = precision_recall(wide, narrow)
+    assert precision > 0.9 > 0.5 > recall
+    assert precision_recall(narrow, wide) == (recall, precision)
+
+
+EYE, ZERO = torch.eye(2), torch.zeros(2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ((ZERO, EYE, torch.zeros(3), EYE), "mu2 has shape"),
+        ((torch.tensor([0.0, torch.nan]), EYE, ZERO, EYE), "mu1 has shape .* finite"),
+        ((ZERO, torch.eye(3), ZERO, EYE), "sigma1 has shape"),
+        ((ZERO, EYE, ZERO, EYE * torch.inf), "sigma2 has shape .* finite"),
+        ((ZERO, EYE, ZERO, torch.tensor([[1.0, 0.5], [0.0, 1.0]])), "sigma2 must be symmetric"),
+        ((ZERO, EYE, ZERO, -EYE), "sigma2 must be positive semidefinite"),
+    ],
+)
+def test_bad_gaussians_are_named(arguments: tuple[Tensor, ...], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        frechet_distance(*arguments)
+
+
+POINTS = torch.randn(5, 2)
+
+
+@pytest.mark.parametrize(
+    ("reference", "samples", "options", "error", "match"),
+    [
+        (POINTS, POINTS, {"k": 0}, ValueError, "k is 0"),
+        (POINTS, POINTS, {"chunk_size": 0}, ValueError, "chunk_size is 0"),
+        (POINTS, POINTS, {"k": 5}, ValueError, "n at least 6"),
+        (POINTS, POINTS[:3], {}, ValueError, "sample_features has shape .* at least 4"),
+        (POINTS, POINTS[:, :1], {}, ValueError, "2 and 1 columns"),
+        (POINTS.long(), POINTS, {}, TypeError, "reference_features has dtype"),
+        (POINTS, POINTS / 0, {}, ValueError, "sample_features must be finite"),
+    ],
+)
+def test_bad_features_are_named(reference, samples, options, error, match) -> None:
+    with pytest.raises(error, match=match):
+        precision_recall(reference, samples, **options)
+
+
+def test_statistics_of_one_sample_are_refused() -> None:
+    with pytest.raises(ValueError, match="n at least 2"):
+        feature_statistics(POINTS[:1])

@@ -1,0 +1,1 @@
+"""The chapters' experiments: plain Python beside the pages that run it."""

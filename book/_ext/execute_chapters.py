@@ -35,10 +35,12 @@ SOURCES = (
 )
 SECONDS_BETWEEN_REPORTS = 5.0
 CHAPTERS_AT_ONCE = 2
+START = time.monotonic()
 
 
 def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    minutes, seconds = divmod(int(time.monotonic() - START), 60)
+    print(f"{minutes:02d}:{seconds:02d} {line}", file=sys.stderr, flush=True)
 
 
 def source_files() -> Iterator[Path]:
@@ -120,6 +122,7 @@ async def execute(
     try:
         await client.async_execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        say(f"{label} | failed, see below")
         return f"{label} failed:\n{error}"
     seconds = time.perf_counter() - start
     if stderr.complaints:

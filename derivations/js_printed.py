@@ -50,7 +50,7 @@ def as_printed(weight: Expr = PRINTED) -> Claim:
             r"The JS divergence has the weight $w_f(q, p) = <weight>$, that is $(q - p)/m$ with $m = (p + q)/2$.",
             weight=weight,
         ),
-        source=f"{PAPER}, Proposition 2 (table of weights)",
+        source=f"{PAPER}, divergences of Proposition 2",
         verdict="refuted",
         proof=fill(
             r"""
@@ -90,7 +90,7 @@ def bounded(bound: Expr = S(2)) -> Claim:
         id=name,
         title="The printed JS weight is bounded",
         statement=r"The weight $(q - p)/m$ is bounded, and it tends to zero as $q \to p$.",
-        source=f"{PAPER}, Proposition 2 (table of weights)",
+        source=f"{PAPER}, divergences of Proposition 2",
         verdict="verified",
         proof=fill(
             r"""

@@ -75,8 +75,11 @@ def sum_over(summand: Expr, totals: Mapping[Expr, Expr] | None = None, index: Ex
 
 
 def tex(expression: object) -> str:
-    """LaTeX of a SymPy expression."""
-    return str(sympy.latex(expression, symbol_names=WRITTEN))
+    """LaTeX of a SymPy expression, with p_i for an indexed p and (d_x f_i) for the derivative of a logit."""
+    text = str(sympy.latex(expression, symbol_names=WRITTEN))
+    text = text.replace(r"\operatorname{expm}_{1}", r"\operatorname{expm1}")
+    text = re.sub(r"\\frac\{d\}\{d x\} ((?:f|\\ell)_\{\w+\})", r"(\\partial_x \1)", text)
+    return re.sub(r"(?<![A-Za-z}])\{(\\?[A-Za-z]+)\}_\{", r"\1_{", text)
 
 
 def fill(text: str, **expressions: object) -> str:

@@ -11,7 +11,7 @@ from sympy import Expr, KroneckerDelta, Piecewise, Rational, S, Symbol, oo, sqrt
 
 from derivations.claim import OURS, PAPER, Claim
 from derivations.notation import p
-from derivations.proof import fill, normal_form, require, require_zero
+from derivations.proof import fill, require, require_zero
 
 beta = Symbol("beta", positive=True)
 n = Symbol("n", integer=True, positive=True)

@@ -41,7 +41,7 @@ def rkl_weight(claimed: Expr = -q, gauged: Expr = p - q) -> Claim:
             claimed=claimed,
             gauged=gauged,
         ),
-        source=f"{PAPER}, Proposition 2 (table of weights)",
+        source=f"{PAPER}, divergences of Proposition 2",
         verdict="verified",
         proof=fill(
             r"""
@@ -138,7 +138,7 @@ def fkl_weight(claimed: Expr = FKL_WEIGHT) -> Claim:
             f=FKL,
             claimed=claimed,
         ),
-        source=f"{PAPER}, Proposition 2 (table of weights)",
+        source=f"{PAPER}, divergences of Proposition 2",
         verdict="verified",
         proof=fill(
             r"""

@@ -1,0 +1,131 @@
+"""The ledger of all claims, in the paper's order: proved, printed, and written as a page of the book.
+
+Run it with ``python -m derivations.ledger``; it exits with an error that names every claim whose proof fails.
+"""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import get_args
+
+from derivations import (
+    conventions,
+    entropy,
+    js_printed,
+    proposition_2,
+    proposition_3,
+    saturation,
+    smooth_ece,
+    stable_forms,
+    tempered,
+    tilted,
+    weights,
+)
+from derivations.claim import Claim, Verdict
+from derivations.proof import ProofFailed
+
+Prover = Callable[[], Claim]
+
+PROVERS: tuple[Prover, ...] = (
+    *proposition_2.PROVERS,
+    *tempered.PROVERS,
+    *weights.PROVERS,
+    *js_printed.PROVERS,
+    *saturation.PROVERS,
+    *proposition_3.PROVERS,
+    *tilted.PROVERS,
+    *entropy.PROVERS,
+    *smooth_ece.PROVERS,
+    *conventions.PROVERS,
+    *stable_forms.PROVERS,
+)
+
+
+@cache
+def claims(provers: tuple[Prover, ...] = PROVERS) -> tuple[Claim, ...]:
+    """Every claim with its verdict, in order.
+
+    Args:
+        provers: The functions that prove one claim each.
+
+    Returns:
+        The claims; their ids are unique.
+
+    Raises:
+        ProofFailed: If a proof does not close.
+        ValueError: If two claims have the same id.
+    """
+    proved = tuple(prover() for prover in provers)
+    check_unique(proved)
+    return proved
+
+
+def check_unique(proved: Iterable[Claim]) -> None:
+    """Raise ValueError if two claims have the same id, for then one could not be linked to."""
+    repeated = [name for name, times in Counter(claim.id for claim in proved).items() if times > 1]
+    if repeated:
+        raise ValueError(f"claims must have unique ids, repeated: {', '.join(repeated)}")
+
+
+def _row(claim: Claim) -> str:
+    return f"| {{ref}}`{claim.title} <ledger-{claim.id}>` | {claim.source} | {claim.verdict} |"
+
+
+def _section(claim: Claim) -> str:
+    parts = [f"(ledger-{claim.id})=\n### {claim.title}", f"**Claim** ({claim.source}).", claim.statement]
+    concerns = f" It concerns {{eq}}`{claim.equation}`." if claim.equation else ""
+    parts.append(f"**Verdict: {claim.verdict}.**{concerns}")
+    if claim.correction:
+        parts += ["**Correct form.**", claim.correction]
+    if claim.counterexample:
+        parts += ["**Counterexample.**", claim.counterexample]
+    return "\n\n".join([*parts, "**Proof.**", claim.proof])
+
+
+def summary(proved: Sequence[Claim]) -> str:
+    """How many claims have which verdict."""
+    count = Counter(claim.verdict for claim in proved)
+    return f"{len(proved)} claims: " + ", ".join(f"{count[verdict]} {verdict}" for verdict in get_args(Verdict))
+
+
+def render_markdown(proved: Sequence[Claim]) -> str:
+    """The body of the ledger's page: a table of all claims, then one section each.
+
+    Args:
+        proved: The claims, in the order in which they are to appear.
+
+    Returns:
+        MyST Markdown with headings from the second level down and an anchor ``ledger-<id>`` per claim.
+        The text depends on the claims alone, not on the run.
+    """
+    table = ["| claim | source | verdict |", "| --- | --- | --- |", *(_row(claim) for claim in proved)]
+    parts = ["## All claims", f"{summary(proved)}.", "\n".join(table), "## Claims and proofs"]
+    return "\n\n".join([*parts, *(_section(claim) for claim in proved)]) + "\n"
+
+
+def run(provers: Sequence[Prover] = PROVERS) -> int:
+    """Prove everything with a line of progress each, and return the exit status."""
+    proved: list[Claim] = []
+    failures: list[ProofFailed] = []
+    for prover in provers:
+        start = time.perf_counter()
+        try:
+            claim = prover()
+        except ProofFailed as failure:
+            failures.append(failure)
+            print(f"FAILED     {failure.claim_id}", flush=True)
+            continue
+        proved.append(claim)
+        seconds = time.perf_counter() - start
+        print(f"{claim.verdict:10} {claim.id:28} {claim.title} ({seconds:.2f} s)", flush=True)
+    check_unique(proved)
+    print(summary(proved))
+    for failed in failures:
+        print(f"error: {failed}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())

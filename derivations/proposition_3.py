@@ -121,7 +121,7 @@ def proposition_3(
     )
 
 
-def position_cancels(coefficient: Expr = S.Zero) -> Claim:
+def position_cancels(coefficient: Expr = S.Zero, outward: Expr = DIVERSITY) -> Claim:
     """The RKL part of the force does not contain x but through p: both of its means contain -x once."""
     name = "proposition-3-position"
     target, model = IndexedBase("q", positive=True), IndexedBase("p", positive=True)
@@ -135,7 +135,7 @@ def position_cancels(coefficient: Expr = S.Zero) -> Claim:
         means = sum((b - c) * mu[n] for n, (b, c) in enumerate(zip(q, p, strict=True), start=1))
         require_zero(name, force - means - coefficient * x)
     at_label = attractive_force(pull, others).subs(tau_1, 0) - alpha * pull
-    require_zero(name, at_label - DIVERSITY * (others - (K - 1) * pull))
+    require_zero(name, at_label - outward * (others - (K - 1) * pull))
     return Claim(
         id=name,
         title="Proposition 3: where the RKL force points",
@@ -156,7 +156,7 @@ def position_cancels(coefficient: Expr = S.Zero) -> Claim:
             every other has the factor $<uniform>$. With the marginal terms counted, $\mu_y$ enters the RKL force with
             the factor $\alpha (q_y - p(y|x))$: it attracts while $p(y|x) < q_y$ and repels beyond.
             """,
-            uniform=(1 - epsilon) / K,
+            uniform=sympy.cancel(outward / alpha),
         ),
         equation="eq-proposition-3",
     )

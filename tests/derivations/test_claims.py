@@ -1,0 +1,253 @@
+"""Every claim is proved as it stands, and its proof fails when the claim is altered."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import sympy
+from sympy import Rational, S, exp, log, oo, sqrt
+from sympy.codegen.cfunctions import expm1, log1p
+
+from derivations import (
+    conventions,
+    entropy,
+    js_printed,
+    proposition_2,
+    proposition_3,
+    saturation,
+    smooth_ece,
+    stable_forms,
+    tempered,
+    tilted,
+    weights,
+)
+from derivations.ledger import PROVERS, Prover, claims
+from derivations.notation import (
+    Generator,
+    N,
+    Slope,
+    alpha,
+    epsilon,
+    force,
+    i,
+    label,
+    m,
+    mean,
+    own,
+    p,
+    p_k,
+    q,
+    q_,
+    t,
+    tau_1,
+    tau_2,
+    total,
+    w_k,
+)
+from derivations.notation import tempered as tempered_mean
+from derivations.proof import ProofFailed
+
+JS_WEIGHT = p / 2 * log(p / m)
+
+
+def changed(table: Mapping[Any, Any], key: Any, value: Any) -> dict[Any, Any]:
+    """The table with one entry replaced."""
+    assert key in table
+    return {**table, key: value}
+
+
+# One row per wrong claim: the function that proves it, and what is changed.
+ALTERED: tuple[tuple[Prover, dict[str, Any]], ...] = (
+    # Proposition 2
+    (proposition_2.divergence_gradient, {"weight": -p * Slope(p / q)}),
+    (proposition_2.divergence_gradient, {"weight": 2 * p * Slope(p / q)}),
+    (proposition_2.divergence_gradient, {"weight": p * Slope(q / p)}),
+    (proposition_2.divergence_gradient, {"weight": q * Slope(p / q)}),
+    (proposition_2.divergence_gradient, {"g": own}),
+    (proposition_2.divergence_gradient, {"g": own + mean}),
+    (proposition_2.score_gradient, {"claimed": tau_1 * label - tau_2 * tempered_mean + alpha * force}),
+    (proposition_2.score_gradient, {"claimed": tau_1 * label - tempered_mean - alpha * force}),
+    (proposition_2.score_gradient, {"claimed": tau_2 * label - tau_1 * tempered_mean - alpha * force}),
+    (proposition_2.centred_gradients, {"under": q_[i]}),
+    (proposition_2.centred_gradients, {"under": S.One}),
+    (proposition_2.gauge, {"linear_part": proposition_2.c * t}),
+    (proposition_2.gauge, {"linear_part": proposition_2.c * (t**2 - 1)}),
+    (proposition_2.gauge, {"linear_part": proposition_2.c * (t - 2)}),
+    (proposition_2.homogeneity, {"degree": S.Zero}),
+    (proposition_2.homogeneity, {"degree": S(2)}),
+    (proposition_2.logit_form, {"claimed": w_k}),
+    (proposition_2.logit_form, {"claimed": p_k * total - w_k}),
+    (proposition_2.logit_form, {"claimed": w_k - total / N}),
+    # The tempered log-probability
+    (tempered.tempered_gradient, {"claimed": tau_1 * label - tempered_mean}),
+    (tempered.tempered_gradient, {"claimed": tau_1 * label + tau_2 * tempered_mean}),
+    (tempered.tempered_gradient, {"claimed": label - tau_2 * tempered_mean}),
+    (tempered.normalisation, {"joint": tau_2}),
+    (tempered.normalisation, {"marginal": tau_2}),
+    # RKL, FKL, JS
+    (weights.rkl_weight, {"claimed": q}),
+    (weights.rkl_weight, {"claimed": -p}),
+    (weights.rkl_weight, {"gauged": q - p}),
+    (weights.rkl_gradient, {"claimed": mean - weights.target_mean}),
+    (weights.rkl_gradient, {"claimed": weights.target_mean}),
+    (weights.rkl_is_cross_entropy, {"claimed": -p * log(q) + q * log(q)}),
+    (weights.rkl_is_cross_entropy, {"claimed": -q * log(p) + p * log(q)}),
+    (weights.rkl_is_cross_entropy, {"claimed": -q * log(p) - q * log(q)}),
+    (weights.fkl_weight, {"claimed": q * log(p / q)}),
+    (weights.fkl_weight, {"claimed": p * log(q / p)}),
+    (weights.fkl_weight, {"claimed": p * (log(p / q) + 1)}),
+    (weights.fkl_is_entropy, {"claimed": log(N) + weights.H}),
+    (weights.fkl_is_entropy, {"claimed": -weights.H}),
+    (weights.js_weight, {"claimed": p * log(p / m)}),
+    (weights.js_weight, {"claimed": q / 2 * log(q / m)}),
+    (weights.js_weight, {"claimed": (q - p) / m}),
+    (weights.js_weight_bounds, {"lower": -q / 10}),
+    (weights.js_weight_bounds, {"upper": p * log(2) / 4}),
+    # The printed JS weight: here the altered claims are true, or wrong about what the weight is instead
+    (js_printed.as_printed, {"weight": JS_WEIGHT}),
+    (js_printed.as_printed, {"weight": -p / 2 * (q - p) / m}),
+    (js_printed.as_printed, {"weight": -q}),
+    (js_printed.bounded, {"bound": S.One}),
+    (js_printed.bounded, {"bound": Rational(19, 10)}),
+    (js_printed.as_derivative, {"slope": 2 * (1 - t) / (t + 1)}),
+    (js_printed.as_derivative, {"slope": 2 * (t - 1) / (t * (t + 1))}),
+    (js_printed.as_derivative, {"turning_point": S.One + sqrt(3)}),
+    (js_printed.rescaled, {"factor": p / 2}),
+    (js_printed.rescaled, {"factor": -q / 2}),
+    (js_printed.rescaled, {"multiple": S.One}),
+    (js_printed.potential, {"value": 2 * log(m / sqrt(p * q))}),
+    (js_printed.potential, {"weight": (q - p) / m}),
+    (js_printed.printed_sign, {"weight": (p - q) / m}),
+    (js_printed.printed_sign, {"weight": JS_WEIGHT}),
+    (js_printed.at_one_hot, {"others": -S(2)}),
+    (js_printed.at_one_hot, {"others": S.Zero}),
+    (js_printed.at_one_hot, {"vertex": -2 * N}),
+    # Saturation
+    (saturation.saturation, {"on_others": saturation.L}),
+    (saturation.saturation, {"on_others": -saturation.q_i * saturation.L}),
+    (saturation.saturation, {"on_vertex": -saturation.L}),
+    (saturation.saturation, {"on_vertex": (1 - saturation.q_k) * saturation.L}),
+    (saturation.exponents, {"claimed": changed(saturation.EXPONENTS, "js", (-S.One, -S.One))}),
+    (saturation.exponents, {"claimed": changed(saturation.EXPONENTS, "rkl", (S.Zero, S.Zero))}),
+    (saturation.exponents, {"claimed": changed(saturation.EXPONENTS, "rkl", (S.One, -S.One))}),
+    (saturation.exponents, {"claimed": changed(saturation.EXPONENTS, "neyman", (-oo, -S.One))}),
+    (
+        saturation.exponents,
+        {"alpha_family": changed(saturation.ALPHA_EXPONENTS, saturation.BETWEEN, (S.Zero, S.Zero))},
+    ),
+    (saturation.the_three, {"survivors": frozenset({"rkl", "js"})}),
+    (saturation.the_three, {"survivors": frozenset({"fkl"})}),
+    (saturation.the_three, {"survivors": frozenset()}),
+    (saturation.tempered_saturation, {"on_label": S.Zero}),
+    (saturation.tempered_saturation, {"on_wrong_class": S.Zero}),
+    (saturation.tempered_saturation, {"on_wrong_class": tau_2}),
+    # Proposition 3: the stated pull altered to the right one leaves nothing to correct
+    (proposition_3.proposition_3, {"stated": proposition_3.ENHANCED_PULL + proposition_3.MISSING}),
+    (proposition_3.proposition_3, {"corrected": proposition_3.ENHANCED_PULL}),
+    (proposition_3.proposition_3, {"corrected": proposition_3.ENHANCED_PULL - proposition_3.MISSING}),
+    (proposition_3.proposition_3, {"diversity": alpha * (1 - epsilon) / (proposition_3.K - 1)}),
+    (proposition_3.position_cancels, {"coefficient": S.One}),
+    (proposition_3.position_cancels, {"outward": -proposition_3.DIVERSITY}),
+    # The tilted score
+    (tilted.tilted_gradient, {"share": exp(-tilted.t * tilted.own) / tilted.Z}),
+    (tilted.tilted_gradient, {"share": exp(tilted.own) / tilted.Z}),
+    (tilted.tilted_gradient, {"share": 1 / tilted.B}),
+    (tilted.tilted_limits, {"at_zero": tilted.B * tilted.MEAN}),
+    (tilted.tilted_limits, {"at_infinity": tilted.LOWEST}),
+    (tilted.tilted_limits, {"at_minus_infinity": tilted.highest}),
+    (tilted.tilted_favours, {"odds": exp(tilted.t * (tilted.other - tilted.own))}),
+    (tilted.tilted_favours, {"odds": exp(tilted.own - tilted.other)}),
+    (tilted.tilted_batch_factor, {"factor": S.One}),
+    (tilted.tilted_batch_factor, {"factor": 1 / tilted.B}),
+    (tilted.batch_of_one, {"score": tilted.t * tilted.own}),
+    # Entropy
+    (entropy.entropy_gradient, {"claimed": p_k * (log(p_k) + entropy.H)}),
+    (entropy.entropy_gradient, {"claimed": -p_k * (log(p_k) + 1)}),
+    (entropy.entropy_gradient, {"claimed": -p_k * (log(p_k) - entropy.H)}),
+    (entropy.entropy_saturation, {"component": -(log(p_k) + entropy.H)}),
+    (entropy.entropy_saturation, {"component": -p_k * (log(p_k) + 1)}),
+    # Smooth ECE
+    (smooth_ece.bins_cancel, {"share": 1 / sympy.Function("n")(sympy.Symbol("m", integer=True, positive=True))}),
+    (smooth_ece.bins_cancel, {"share": S(2)}),
+    (smooth_ece.loss_gradient, {"claimed": -smooth_ece.LOGIT_GRADIENT}),
+    (smooth_ece.loss_gradient, {"claimed": smooth_ece.LOGIT_GRADIENT / smooth_ece.confidence}),
+    (
+        smooth_ece.loss_gradient,
+        {"claimed": smooth_ece.LOGIT_GRADIENT.subs(smooth_ece.delta, 1 - smooth_ece.delta)},
+    ),
+    (smooth_ece.loss_bounds, {"lower": sqrt(smooth_ece.beta)}),
+    (smooth_ece.loss_bounds, {"upper": S.Zero}),
+    (smooth_ece.loss_bounds, {"upper": sqrt(smooth_ece.beta) / 2}),
+    (smooth_ece.bounds_binned_error, {"scale": S.Half}),
+    (smooth_ece.not_proper, {"overconfident": False}),
+    (smooth_ece.not_proper, {"solved": -smooth_ece.SOLVED}),
+    (smooth_ece.minimiser_limits, {"wide": S.Half}),
+    (smooth_ece.minimiser_limits, {"narrow": smooth_ece.c}),
+    (smooth_ece.minimiser_limits, {"first_order": 1 - sqrt(smooth_ece.beta) * (1 - smooth_ece.c)}),
+    # Conventions and the source's numbers: here too a true statement leaves nothing to refute
+    (conventions.names_swapped, {"rkl": conventions.FKL, "fkl": conventions.RKL}),
+    (conventions.mode_covering, {"covering": conventions.FKL, "seeking": conventions.RKL}),
+    (conventions.mode_covering, {"seeking": conventions.JS}),
+    (conventions.label_weight, {"target": conventions.SMOOTHED.subs(epsilon, 1 - epsilon)}),
+    (conventions.label_weight, {"target": conventions.SMOOTHED - epsilon / N}),
+    (conventions.undefined_at_hard_label, {"claimed": changed(conventions.ON_EMPTY_TARGET, "fkl", S.One)}),
+    (conventions.undefined_at_hard_label, {"claimed": changed(conventions.ON_EMPTY_TARGET, "rkl", oo)}),
+    (conventions.undefined_at_hard_label, {"claimed": changed(conventions.ON_EMPTY_TARGET, "js", S.One)}),
+    (conventions.summary_fid, {"third": "lowest"}),
+    (conventions.fkl_precision_recall, {"sole_lowest_recall": False}),
+    (conventions.js_balance, {"best_fid": "RKL"}),
+    (conventions.js_balance, {"best_recall": "FKL"}),
+    # Stable forms
+    (stable_forms.pivot, {"claimed": stable_forms.own_p * stable_forms.own_h}),
+    (stable_forms.pivot, {"claimed": stable_forms.own_p * (stable_forms.own_h + stable_forms.mean_h)}),
+    (stable_forms.pivot, {"claimed": stable_forms.own_h - stable_forms.mean_h}),
+    (
+        stable_forms.power_difference,
+        {"claimed": exp(stable_forms.s * stable_forms.b) * expm1(-stable_forms.s * stable_forms.d)},
+    ),
+    (
+        stable_forms.power_difference,
+        {"claimed": exp(stable_forms.s * stable_forms.u) * expm1(stable_forms.s * stable_forms.d)},
+    ),
+    (
+        stable_forms.softplus_difference,
+        {"claimed": log1p(exp(stable_forms.u) * -expm1(-stable_forms.d) * stable_forms.Sigmoid(stable_forms.b))},
+    ),
+    (stable_forms.softplus_difference, {"claimed": -stable_forms.SOFTPLUS_PRODUCT}),
+    (stable_forms.sigmoid_difference, {"claimed": -stable_forms.SIGMOID_PRODUCT}),
+    (
+        stable_forms.sigmoid_difference,
+        {"claimed": stable_forms.SIGMOID_PRODUCT.subs(stable_forms.Sigmoid(stable_forms.u), 1)},
+    ),
+    (stable_forms.value_dual, {"dual": Generator(1 / t)}),
+    (stable_forms.value_dual, {"dual": Generator(t) / t}),
+    (stable_forms.value_integral, {"integrand": Slope(exp(stable_forms.s))}),
+    (stable_forms.value_integral, {"integrand": -stable_forms.INTEGRAND}),
+)
+
+
+def name_of(prover: Prover) -> str:
+    return f"{prover.__module__.rpartition('.')[2]}.{prover.__name__}"
+
+
+@pytest.mark.parametrize("prover", PROVERS, ids=name_of)
+def test_the_claim_is_proved_as_it_stands(prover: Prover) -> None:
+    assert prover().id
+
+
+@pytest.mark.parametrize(
+    "prover, changes", ALTERED, ids=[f"{name_of(prover)}-{n}" for n, (prover, _) in enumerate(ALTERED)]
+)
+def test_the_proof_of_an_altered_claim_fails(prover: Any, changes: dict[str, Any]) -> None:
+    ids = dict(zip(PROVERS, (claim.id for claim in claims()), strict=True))
+    with pytest.raises(ProofFailed) as failure:
+        prover(**changes)
+    assert failure.value.claim_id == ids[prover]
+
+
+def test_every_part_of_every_claim_is_altered_somewhere() -> None:
+    stated = {(prover, name) for prover in PROVERS for name in inspect.signature(prover).parameters}
+    altered = {(prover, name) for prover, changes in ALTERED for name in changes}
+    assert {prover for prover, _ in stated} == set(PROVERS)
+    assert altered == stated

@@ -188,32 +188,32 @@ def alpha_tail(log_ratio: Tensor, alpha: float) -> Tensor:
     return (torch.expm1(log_ratio) - relative_expm1(alpha, log_ratio)) / (1 - alpha)
 
 
-NODES = (  # Gauss-Legendre on [0, 1]: position, weight
-    (0.019855071751231884, 0.05061426814518813),
-    (0.10166676129318664, 0.1111905172266872),
-    (0.2372337950418355, 0.15685332293894363),
-    (0.4082826787521751, 0.181341891689181),
-    (0.5917173212478249, 0.181341891689181),
-    (0.7627662049581645, 0.15685332293894363),
-    (0.8983332387068134, 0.1111905172266872),
-    (0.9801449282487681, 0.05061426814518813),
+NODES = (  # Gauss-Legendre quadrature on [0, 1]: positions and weights
+    (0.005299532504175033, 0.013576229705877048),
+    (0.02771248846338371, 0.031126761969323947),
+    (0.06718439880608412, 0.04757925584124639),
+    (0.12229779582249849, 0.06231448562776694),
+    (0.19106187779867811, 0.07479799440828837),
+    (0.2709916111713863, 0.08457825969750127),
+    (0.35919822461037054, 0.09130170752246179),
+    (0.4524937450811813, 0.09472530522753425),
+    (0.5475062549188188, 0.09472530522753425),
+    (0.6408017753896295, 0.09130170752246179),
+    (0.7290083888286137, 0.08457825969750127),
+    (0.8089381222013219, 0.07479799440828837),
+    (0.8777022041775016, 0.06231448562776694),
+    (0.9328156011939158, 0.04757925584124639),
+    (0.9722875115366163, 0.031126761969323947),
+    (0.994700467495825, 0.013576229705877048),
 )
 
 
 class Slope(NamedTuple):
-    """f'(e^u) = exp(growth(u)) * value(u) and its derivative in u, likewise scaled, for any generator.
-
-    growth(u) is `power_at_zero * u` for u < 0 and `power_at_infinity * u` for u > 0.
-    """
+    """f'(e^u) and its derivative in u for any generator, both divided by exp(growth(u)) so that neither overflows."""
 
     value: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor], Tensor]
-    power_at_zero: float
-    power_at_infinity: float
-
-    def growth(self, log_ratio: Tensor) -> Tensor:
-        """The exponent that is factored out at `log_ratio`."""
-        return self.power_at_zero * log_ratio.clamp_max(0) + self.power_at_infinity * log_ratio.clamp_min(0)
+    growth: Callable[[Tensor], Tensor]
 
 
 def general_difference(at: Contrast, slope: Slope) -> Term:
@@ -222,16 +222,20 @@ def general_difference(at: Contrast, slope: Slope) -> Term:
     f' increases, so its derivative in u is nowhere negative and the quadrature adds without cancelling.
     """
     ratio, base = at.ratio.high, at.base.high
-    largest = torch.maximum(slope.growth(ratio), slope.growth(base))
+
+    def growth(log_ratio: Tensor) -> Tensor:
+        return slope.growth(log_ratio).clamp(-FAR, FAR)
+
+    largest = torch.maximum(growth(ratio), growth(base))
 
     def scaled(function: Callable[[Tensor], Tensor], log_ratio: Tensor) -> Tensor:
-        return function(log_ratio) * torch.exp(slope.growth(log_ratio) - largest)
+        return function(log_ratio) * torch.exp(growth(log_ratio) - largest)
 
-    step = at.difference.clamp(-1, 1)
+    step = at.difference.clamp(-0.5, 0.5)
     close = step * sum(weight * scaled(slope.derivative, base + node * step) for node, weight in NODES)
     own, other = scaled(slope.value, ratio), scaled(slope.value, base)
     alike = (own - other).abs() < torch.maximum(own.abs(), other.abs()) / 2
-    mantissa = torch.where(alike & (at.difference.abs() < 1), close, own - other)
+    mantissa = torch.where(alike & (at.difference.abs() < 0.5), close, own - other)
     return Term(mantissa, _add(at.log_p, _double(largest)))
 
 
@@ -286,24 +290,46 @@ def _centred(logits: Tensor, top: Tensor) -> Double:
     return _where(within, _two_sum(torch.where(within, logits, top), -top), widest)
 
 
+def _sum(positive: Tensor) -> Double:
+    """The sum of numbers from 0 to 1, their leading halves added without rounding."""
+    grid = 2.0 ** (12 if positive.dtype == torch.float64 else 11) * 1.5
+    leading = (positive + grid) - grid
+    high, low = _two_sum(leading.sum(-1, keepdim=True), (positive - leading).sum(-1, keepdim=True))
+    return Double(high, low)
+
+
+LOG_2 = (0.693145751953125, 1.42860682030941723212e-6)  # its leading 16 bits, and the rest
+
+
+def _log1p(x: Double) -> Double:
+    """log(1 + x) for x >= 0: as m log 2 + log r with r between 0.7 and 1.5, whose rounding is small."""
+    total = _two_sum(x.high, torch.ones_like(x.high))
+    power = torch.floor(torch.log2(total.high.detach()) + 0.5)
+    scale = torch.exp2(-power)
+    inexact = total.low + x.low
+    small = torch.log1p(torch.where(power == 0, x.high, total.high * scale - 1))
+    rest = torch.where(power == 0, x.low, inexact) / total.high
+    return Double(*_two_sum(power * LOG_2[0], small + power * LOG_2[1] + rest))
+
+
 def _at_pivot(logits: Tensor, log_q: Tensor) -> Contrast:
     """The contrast of every class with the most probable one, from differences of inputs alone."""
     top, pivot = logits.max(-1, keepdim=True)
     centred = _centred(logits, top)
     others = _exp(centred).masked_fill(torch.zeros_like(logits, dtype=torch.bool).scatter(-1, pivot, True), 0)
-    log_sum = torch.log1p(others.sum(-1, keepdim=True))
-    log_p = _add(centred, _double(-log_sum))
+    log_top = _negative(_log1p(_sum(others)))
+    log_p = _add(centred, log_top)
     log_q = _finite(log_q)
     top_q = log_q.gather(-1, pivot)
     difference = _add(centred, _negative(_two_sum(log_q, -top_q)))
     ratio = _add(log_p, _double(-log_q))
-    return Contrast(log_p, ratio, _two_sum(-log_sum, -top_q), difference.high + difference.low)
+    return Contrast(log_p, ratio, _add(log_top, _double(-top_q)), difference.high + difference.low)
 
 
 def _product(mantissa: Tensor, exponent: Tensor) -> Tensor:
     """mantissa * exp(exponent), in two halves so that only the product can overflow."""
     half = torch.exp(exponent / 2)
-    return mantissa * half * half
+    return torch.where(mantissa == 0, 0.0, mantissa * half * half)
 
 
 def _centre_bounded(term: Term, log_p: Double) -> Tensor:
@@ -312,12 +338,13 @@ def _centre_bounded(term: Term, log_p: Double) -> Tensor:
 
 
 def _centre(term: Term, log_p: Double) -> Tensor:
-    largest = term.exponent.high.amax(-1, keepdim=True)
-    shifted = _exp(_add(term.exponent, _double(-largest)))
-    mean = (term.mantissa * shifted).sum(-1, keepdim=True)
+    nothing = term.mantissa == 0  # the pivot, above all: its exponent must not set the scale
+    exponent = _where(nothing, _double(torch.full_like(term.mantissa, -FAR)), term.exponent)
+    largest = exponent.high.amax(-1, keepdim=True).clamp_min(-FAR / 2)
+    mean = (term.mantissa * _exp(_add(exponent, _double(-largest)))).sum(-1, keepdim=True)
     mean_exponent = _add(log_p, _double(largest))
-    top = torch.maximum(term.exponent.high, mean_exponent.high)
-    own = term.mantissa * _exp(_add(term.exponent, _double(-top)))
+    top = torch.maximum(exponent.high, mean_exponent.high)
+    own = term.mantissa * _exp(_add(exponent, _double(-top)))
     return _product(own - mean * _exp(_add(mean_exponent, _double(-top))), top)
 
 

@@ -225,12 +225,8 @@ def _general(generator: "sp.Expr") -> SlopeDifference:
         right = evaluate(sides[1], symbolic.log_ratio, -log_ratio.clamp_min(0))
         return torch.where(log_ratio < 0, left, right)
 
-    slope = Slope(
-        functools.partial(two_sided, scaled.value),
-        functools.partial(two_sided, scaled.derivative),
-        scaled.power_at_zero,
-        scaled.power_at_infinity,
-    )
+    sides = (scaled.value, scaled.derivative, scaled.growth)
+    slope = Slope(*(functools.partial(two_sided, expressions) for expressions in sides))
     return functools.partial(_generated.general_difference, slope=slope)
 
 

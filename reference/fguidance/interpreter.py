@@ -15,8 +15,6 @@ _FUNCTIONS: dict[type, Callable[[Tensor], Tensor]] = {
     expm1: torch.expm1,
     log1p: torch.log1p,
     sp.tanh: torch.tanh,
-    sp.cosh: torch.cosh,
-    sp.sinh: torch.sinh,
     sp.atan: torch.atan,
     sp.Abs: torch.abs,
     sp.sign: torch.sign,

@@ -6,6 +6,7 @@ exponent, and the pieces whose slope differences lose no digits.
 """
 
 import ast
+import functools
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,8 +24,7 @@ MAXIMUM_DEPTH = 40
 MAXIMUM_DIGITS = 30
 MAXIMUM_EXPONENT = 64
 FUNCTIONS = {
-    "sqrt": sp.sqrt, "log": sp.log, "exp": sp.exp, "abs": sp.Abs, "tanh": sp.tanh, "cosh": sp.cosh,
-    "sinh": sp.sinh, "atan": sp.atan,
+    "sqrt": sp.sqrt, "log": sp.log, "exp": sp.exp, "abs": sp.Abs, "tanh": sp.tanh, "atan": sp.atan,
 }  # fmt: skip
 _OPERATORS = {ast.Add: sp.Add, ast.Mult: sp.Mul}
 
@@ -181,7 +181,7 @@ def _curvature_sign(generator: sp.Expr, curvature: object, point: mpmath.mpf) ->
         return False
     if not isinstance(bend, mpmath.mpf) and not isinstance(bend, int | float):
         raise ValueError(f"generator {generator} is not real at t = {mpmath.nstr(point, 6)}")
-    if mpmath.isnan(bend) or bend < -mpmath.mpf(10) ** -40:
+    if mpmath.isnan(bend) or bend < -(mpmath.mpf(10) ** -40):
         raise ValueError(f"generator {generator} is not convex: f''({mpmath.nstr(point, 6)}) = {mpmath.nstr(bend, 6)}")
     return bool(bend > 0)
 
@@ -213,6 +213,7 @@ def weight(generator: sp.Expr, p: sp.Symbol, q: sp.Symbol) -> sp.Expr:
     return p * (found if found.has(sp.log) else sp.factor(sp.together(found)))
 
 
+@functools.cache
 def end_values(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """The limits of f(t) at 0 and of f(t)/t at infinity, in the gauge f'(1) = 0."""
     fixed = gauge_fixed(generator)
@@ -276,6 +277,7 @@ def _joined(pieces: list[Piece]) -> list[Piece]:
     return rest
 
 
+@functools.cache
 def pieces(generator: sp.Expr) -> tuple[Piece, ...] | None:
     """f' as a sum of increasing pieces, or None where it is no such sum.
 
@@ -295,13 +297,14 @@ def pieces(generator: sp.Expr) -> tuple[Piece, ...] | None:
 
 def _in_log_ratio(expression: sp.Expr) -> sp.Expr:
     written = sp.expand_log(sp.powsimp(sp.expand(expression.subs(t, sp.exp(log_ratio)))), force=True)
-    return optimize(sp.expand(written), (expm1_opt, log1p_opt))
+    return optimize(sp.expand(written, power_exp=False), (expm1_opt, log1p_opt))
 
 
 def tails(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """f(e^y) and its dual at e^y in the gauge, as expressions in y = `log_ratio` for y <= -1 (:eq:`eq-value`)."""
     fixed = gauge_fixed(generator)
-    return _in_log_ratio(fixed), _in_log_ratio(dual(fixed))
+    swapped = dual(fixed)
+    return _in_log_ratio(fixed), _in_log_ratio(swapped if pieces(generator) else _tidied(swapped))
 
 
 class _PlainTorchPrinter(TorchPrinter):  # type: ignore[misc]
@@ -321,16 +324,14 @@ class _PlainTorchPrinter(TorchPrinter):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class ScaledSlope:
-    """f'(e^u) and its derivative in u, each divided by t**s for u < 0 and by t**r for u > 0, s and r its growth.
+    """f'(e^u) and its derivative in u, both divided by exp(growth), so that none of them overflows.
 
-    Each pair holds the expression for u < 0 and that for u > 0, both in y = -|u| = `log_ratio`, so that neither
-    overflows while the powers take care of the growth.
+    Each pair holds the expression for u < 0 and that for u > 0, all in y = -|u| = `log_ratio`.
     """
 
     value: tuple[sp.Expr, sp.Expr]
     derivative: tuple[sp.Expr, sp.Expr]
-    power_at_zero: float
-    power_at_infinity: float
+    growth: tuple[sp.Expr, sp.Expr]
 
 
 def _finite_growth_powers(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
@@ -343,12 +344,43 @@ def _finite_growth_powers(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     return at_zero if at_zero.is_Rational else zero, at_infinity if at_infinity.is_Rational else zero
 
 
+def _exponential_growth(slope_of_t: sp.Expr) -> sp.Expr:
+    """The fastest growing exponent E of the terms e^E(t) in f', 0 where there is none."""
+    growing = [part.args[0] for part in slope_of_t.atoms(sp.exp) if sp.limit(part.args[0], t, sp.oo) == sp.oo]
+    fastest = [e for e in growing if all(sp.limit(e - other, t, sp.oo) >= 0 for other in growing)]
+    return fastest[0] if fastest else sp.Integer(0)
+
+
+def _lowest_power(expression: sp.Expr) -> sp.Expr:
+    return sp.Min(0, *(term.as_coeff_exponent(t)[1] for term in sp.Add.make_args(expression)))
+
+
+def _without_poles(expression: sp.Expr) -> sp.Expr:
+    """The expression with negative powers of t taken out of sums, so that none overflows as t goes to 0."""
+    if not expression.args or not expression.has(t):
+        return expression
+    inner = expression.func(*map(_without_poles, expression.args))
+    base, exponent = inner.as_base_exp()
+    argument = inner.args[0] if isinstance(inner, sp.log) else base
+    power = _lowest_power(sp.expand(argument)) if isinstance(argument, sp.Add) else sp.Integer(0)
+    if power == 0 or not power.is_Rational:
+        return inner
+    cleared = sp.expand(argument * t**-power)
+    if isinstance(inner, sp.log):
+        return sp.log(cleared) + power * sp.log(t)
+    return cleared**exponent * t ** (power * exponent)
+
+
 def _tidied(expression: sp.Expr) -> sp.Expr:
-    return sp.factor(sp.together(expression)) if expression.is_rational_function(t) else sp.powsimp(expression)
+    if expression.is_rational_function(t):
+        return sp.factor(sp.together(expression))
+    return sp.powsimp(_without_poles(expression))
 
 
-def _divided(expression: sp.Expr, power: sp.Expr) -> sp.Expr:
-    return expression if power == 0 else _tidied(sp.expand(expression) * t**-power)
+def _divided(expression: sp.Expr, power: sp.Expr, exponent: sp.Expr) -> sp.Expr:
+    if power == 0 and exponent == 0:
+        return expression
+    return _tidied(sp.powsimp(sp.expand(sp.expand(expression) * t**-power * sp.exp(-exponent))))
 
 
 def scaled_slope(generator: sp.Expr) -> ScaledSlope:
@@ -356,14 +388,16 @@ def scaled_slope(generator: sp.Expr) -> ScaledSlope:
     at_infinity = sp.limit(slope(generator), t, sp.oo)
     anchored = slope(generator) - at_infinity if at_infinity.is_finite else slope(generator)
     powers = _finite_growth_powers(generator)
+    exponent = _exponential_growth(anchored)
 
     def both_sides(expression: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
-        left = _divided(expression, powers[0])
-        right = _divided(expression, powers[1]).subs(t, 1 / t)
+        left = _divided(expression, powers[0], sp.Integer(0))
+        right = _divided(expression, powers[1], exponent).subs(t, 1 / t)
         return _in_log_ratio(left), _in_log_ratio(_tidied(right))
 
+    growth = (powers[0] * log_ratio, -powers[1] * log_ratio + exponent.subs(t, sp.exp(-log_ratio)))
     derivative = both_sides(sp.factor(t * sp.diff(generator, t, 2)))
-    return ScaledSlope(both_sides(sp.factor(anchored)), derivative, float(powers[0]), float(powers[1]))
+    return ScaledSlope(both_sides(sp.factor(anchored)), derivative, growth)
 
 
 def print_torch(expression: sp.Expr) -> str:

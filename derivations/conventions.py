@@ -163,8 +163,8 @@ def undefined_at_hard_label(claimed: Mapping[str, Expr] = ON_EMPTY_TARGET) -> Cl
         title="FKL is undefined at the hard label",
         statement=fill(
             r"""
-            At $\epsilon = 1$ the target is zero on all classes but the label. FKL is infinite for every $p$ that is
-            not one-hot itself; RKL, JS and Hellinger stay finite there.
+            At $\epsilon = 1$ the target is zero on all classes but the label. FKL is infinite for every $p$ but the
+            one-hot one on the label; RKL, JS and Hellinger stay finite there.
             """
         ),
         source=OURS,

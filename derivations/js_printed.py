@@ -23,6 +23,11 @@ TARGET = (Rational(1, 2), Rational(1, 4), Rational(1, 4))
 MODEL = (Rational(1, 4), Rational(1, 8), Rational(5, 8))
 
 
+def with_mixture(expression: Expr) -> Expr:
+    """The expression with (p + q)/2 written as m, for the reader."""
+    return expression.subs(m, symbols("m", positive=True))
+
+
 def weights_at(weight: Expr, targets: Sequence[Expr], model: Sequence[Expr]) -> list[Expr]:
     """The weight of every class at one pair of distributions."""
     return [weight.subs({q: b, p: a}, simultaneous=True) for a, b in zip(model, targets, strict=True)]
@@ -47,8 +52,8 @@ def as_printed(weight: Expr = PRINTED) -> Claim:
         id=name,
         title="The JS weight as printed",
         statement=fill(
-            r"The JS divergence has the weight $w_f(q, p) = <weight>$, that is $(q - p)/m$ with $m = (p + q)/2$.",
-            weight=weight,
+            r"The JS divergence has the weight $w_f(q, p) = <weight>$ with $m = (p + q)/2$.",
+            weight=with_mixture(weight),
         ),
         source=f"{PAPER}, divergences of Proposition 2",
         verdict="refuted",
@@ -223,11 +228,11 @@ def potential(value: Expr = ARITHMETIC_OVER_GEOMETRIC, weight: Expr = -PRINTED) 
         statement=fill(
             r"""
             With its sign turned, the printed weight gives the gradient of
-            $\Phi(q, p) = \sum_i \left(<value>\right)$, four times the sum of the logarithms of arithmetic over
-            geometric mean. $\Phi \ge 0$, and $\Phi = 0$ only at $p = q$: it is a divergence, though no
+            $\Phi(q, p) = \sum_i <value>$, where $m = (p + q)/2$: four times the sum of the logarithms of
+            arithmetic over geometric mean. $\Phi \ge 0$, and $\Phi = 0$ only at $p = q$: it is a divergence, though no
             f-divergence.
             """,
-            value=value,
+            value=with_mixture(value),
         ),
         source=OURS,
         verdict="verified",
@@ -238,7 +243,7 @@ def potential(value: Expr = ARITHMETIC_OVER_GEOMETRIC, weight: Expr = -PRINTED) 
             $<weight> = -(q - p)/m$. SymPy confirms it for every $N$ by differentiating term $i$ of $\Phi$ in the
             logit $f_k$: the result is $w_i ([i = k] - p_k)$.
             $\Phi \ge 0$ because $m^2 - pq = <gap>$ in every class. No factor $q_i$ weighs the terms, which is why
-            the weight has degree zero: $\Phi$ is the Jensen difference of Burg's entropy
+            the weight has degree zero: $\Phi$ is four times the Jensen difference of Burg's entropy
             $\sum_i \log p_i$, as Jensen-Shannon is that of Shannon's.
             """,
             weight=sympy.factor(weight),

@@ -74,14 +74,17 @@ def _row(claim: Claim) -> str:
 
 
 def _section(claim: Claim) -> str:
-    parts = [f"(ledger-{claim.id})=\n### {claim.title}", f"**Claim** ({claim.source}).", claim.statement]
-    concerns = f" It concerns {{eq}}`{claim.equation}`." if claim.equation else ""
-    parts.append(f"**Verdict: {claim.verdict}.**{concerns}")
+    concerns = f" Equation {{eq}}`{claim.equation}`." if claim.equation else ""
+    parts = [
+        f"(ledger-{claim.id})=\n### {claim.title}",
+        f"**Claim** ({claim.source}). {claim.statement}",
+        f"**Verdict: {claim.verdict}.**{concerns}",
+    ]
     if claim.correction:
-        parts += ["**Correct form.**", claim.correction]
+        parts.append(f"**Correct form.** {claim.correction}")
     if claim.counterexample:
-        parts += ["**Counterexample.**", claim.counterexample]
-    return "\n\n".join([*parts, "**Proof.**", claim.proof])
+        parts.append(f"**Counterexample.** {claim.counterexample}")
+    return "\n\n".join([*parts, f"**Proof.** {claim.proof}"])
 
 
 def summary(proved: Sequence[Claim]) -> str:

@@ -189,7 +189,8 @@ def the_three(survivors: frozenset[str] = frozenset({"rkl"})) -> Claim:
             The limits are $<rkl>$ for RKL, $<fkl>$ for FKL and $<js>$ for JS. With
             {ref}`The force at one-hot p <ledger-saturation>`, the RKL force tends to $<others>$ on every
             class but $k$ and to $<vertex>$ on $k$. With $k$ the label, the guidance $-\alpha F$ pulls $p$ back from
-            one-hot to $q$; with $k$ a wrong class, it raises the label by $\alpha q_y$, more than any other.
+            one-hot to $q$; with $k$ a wrong class, it raises the label by $\alpha q_y$, for $\epsilon > 0$ more
+            than any other.
             """,
             rkl=limits["rkl"],
             fkl=limits["fkl"],
@@ -228,8 +229,8 @@ def tempered_saturation(on_label: Expr = tau_1 - tau_2, on_wrong_class: Expr = -
             In the logits the gradient is $\tau_1 [i = y] - \tau_2\, p_{\tau_2}(i)$
             ({ref}`Gradient of the tempered log-probability <ledger-tempered-gradient>`), and
             $p_{\tau_2}(k) = 1/\bigl(1 + \sum_{j \neq k} (p_j/p_k)^{\tau_2}\bigr)$. Each ratio $r = p_j/p_k$ tends to
-            zero, so does $r^{\tau_2}$, and $p_{\tau_2}(k) \to <vertex>$. The surviving $(\tau_1 - \tau_2) \nabla f_y$
-            raises the label's logit alone, whatever the others are.
+            zero, so does $r^{\tau_2}$, and $p_{\tau_2}(k) \to <vertex>$. What survives on the label,
+            $(\tau_1 - \tau_2) \nabla f_y$, changes the label's logit alone, and raises it if $\tau_1 > \tau_2$.
             """,
             vertex=vertex,
         ),

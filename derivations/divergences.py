@@ -24,7 +24,7 @@ class Row:
 
 @dataclass(frozen=True)
 class PrintedRow:
-    """A weight that the paper prints and that belongs to no divergence: a function of u = log p - log q."""
+    """A weight that the paper prints and that belongs to no f-divergence: a function of u = log p - log q."""
 
     name: str
     title: str

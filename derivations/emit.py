@@ -170,7 +170,7 @@ def _emit_printed(row: PrintedRow) -> str:
     mantissa = print_torch(row.weight.subs(log_ratio, sp.Symbol("log_ratio")))
     return textwrap.dedent(f'''\
     def {row.name}(at: Contrast) -> Term:
-        """{row.title[0].upper()}{row.title[1:]}: NOT a divergence, and not centred on the base.
+        """{row.title[0].upper()}{row.title[1:]}: NOT an f-divergence (it is minus the weight of 4 sum log(m/sqrt(p q))), and not centred on the base.
 
         w = (q - p)/((p + q)/2) = -2 tanh(u/2); homogeneous of degree 0, so it is p f'(p/q) for no f (:eq:`eq-weight`).
         Source: {row.source}
@@ -180,7 +180,7 @@ def _emit_printed(row: PrintedRow) -> str:
 
 
     def _no_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
-        raise ValueError("{row.name} belongs to no divergence, so it has no value")''')
+        raise ValueError("{row.name} belongs to no f-divergence, so it has no value")''')
 
 
 def _emit_tables() -> str:

@@ -268,7 +268,7 @@ def _integrated(definition: Definition, ratio: Tensor) -> Tensor:
 def value(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
     """The divergence sum_i q_i f(p_i / q_i), nowhere negative, shape (...)."""
     if not definition.is_divergence:
-        raise ValueError("value: this weight belongs to no divergence, so there is no value")
+        raise ValueError("value: this weight belongs to no f-divergence, so there is no value")
     p, q = _working(log_p, log_q)
     ratio = _finite(p) - _finite(q)
     near = _integrated(definition, ratio.clamp(-1, 1)) * torch.exp(q)

@@ -273,7 +273,7 @@ def _integrated(definition: Definition, ratio: Tensor) -> Tensor:
 def value(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
     """The divergence sum_i q_i f(p_i / q_i), nowhere negative, shape (...)."""
     if not definition.is_divergence:
-        raise ValueError("value: this weight belongs to no divergence, so there is no value")
+        raise ValueError("value: this weight belongs to no f-divergence, so there is no value")
     p, q = _working(log_p, log_q)
     ratio = _finite(p) - _finite(q)
     near = _integrated(definition, ratio.clamp(-1, 1)) * torch.exp(q)
@@ -536,7 +536,7 @@ def alpha_family(alpha: float = 0.5) -> Definition:
 
 
 def js_printed(at: Contrast) -> Term:
-    """The weight printed for JS: NOT a divergence, and not centred on the base.
+    """The weight printed for JS: NOT an f-divergence (it is minus the weight of 4 sum log(m/sqrt(p q))), and not centred on the base.
 
     w = (q - p)/((p + q)/2) = -2 tanh(u/2); homogeneous of degree 0, so it is p f'(p/q) for no f (:eq:`eq-weight`).
     Source: arXiv:2511.05844, as printed: (q - p)/m with m = (p + q)/2
@@ -546,7 +546,7 @@ def js_printed(at: Contrast) -> Term:
 
 
 def _no_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
-    raise ValueError("js_printed belongs to no divergence, so it has no value")
+    raise ValueError("js_printed belongs to no f-divergence, so it has no value")
 
 
 DIVERGENCES: dict[str, Definition] = {

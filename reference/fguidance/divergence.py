@@ -29,7 +29,7 @@ class Divergence:
         definition: slope difference, tails and limits, as the generated arithmetic takes them.
         source: where the generator comes from.
         generator_text: f(t) with t = p/q, as `fguidance.symbolic.parse_generator` reads it; None for a printed
-            weight that belongs to no divergence.
+            weight that belongs to no f-divergence.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Divergence:
 
     @property
     def generator(self) -> "sp.Expr | None":
-        """f(t) as a SymPy expression in t, or None for a weight that belongs to no divergence."""
+        """f(t) as a SymPy expression in t, or None for a weight that belongs to no f-divergence."""
         if self.generator_text is None:
             return None
         from fguidance.symbolic import parse_generator
@@ -90,7 +90,7 @@ class Divergence:
                 divergence behind this weight.
         """
         if not self.is_divergence:
-            raise ValueError(f"{self.name} is a printed weight that belongs to no divergence: it has no value")
+            raise ValueError(f"{self.name} is a printed weight that belongs to no f-divergence: it has no value")
         _require_log_probs(log_p=log_p, log_q=log_q)
         return _generated.value(self.definition, log_p, log_q)
 
@@ -143,7 +143,7 @@ class Divergence:
 
 
 def divergence_names() -> tuple[str, ...]:
-    """The registered names, families included; `js_printed` is the one that is not a divergence."""
+    """The registered names, families included; `js_printed` is the one that is no f-divergence."""
     return (*_generated.DIVERGENCES, *_generated.FAMILIES)
 
 

@@ -170,9 +170,11 @@ def _emit_printed(row: PrintedRow) -> str:
     mantissa = print_torch(row.weight.subs(log_ratio, sp.Symbol("log_ratio")))
     return textwrap.dedent(f'''\
     def {row.name}(at: Contrast) -> Term:
-        """{row.title[0].upper()}{row.title[1:]}: NOT an f-divergence (it is minus the weight of 4 sum log(m/sqrt(p q))), and not centred on the base.
+        """{row.title[0].upper()}{row.title[1:]}: NOT an f-divergence, and not centred on the base.
 
-        w = (q - p)/((p + q)/2) = -2 tanh(u/2); homogeneous of degree 0, so it is p f'(p/q) for no f (:eq:`eq-weight`).
+        w = (q - p)/m = -2 tanh(u/2) with m = (p + q)/2; homogeneous of degree 0, so it is p f'(p/q) for no f
+        (:eq:`eq-weight`). With its sign turned it is the weight of 4 sum log(m/sqrt(p q)): guidance by it as printed
+        moves away from q.
         Source: {row.source}
         """
         log_ratio = at.ratio.high

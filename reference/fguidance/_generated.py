@@ -536,9 +536,11 @@ def alpha_family(alpha: float = 0.5) -> Definition:
 
 
 def js_printed(at: Contrast) -> Term:
-    """The weight printed for JS: NOT an f-divergence (it is minus the weight of 4 sum log(m/sqrt(p q))), and not centred on the base.
+    """The weight printed for JS: NOT an f-divergence, and not centred on the base.
 
-    w = (q - p)/((p + q)/2) = -2 tanh(u/2); homogeneous of degree 0, so it is p f'(p/q) for no f (:eq:`eq-weight`).
+    w = (q - p)/m = -2 tanh(u/2) with m = (p + q)/2; homogeneous of degree 0, so it is p f'(p/q) for no f
+    (:eq:`eq-weight`). With its sign turned it is the weight of 4 sum log(m/sqrt(p q)): guidance by it as printed
+    moves away from q.
     Source: arXiv:2511.05844, as printed: (q - p)/m with m = (p + q)/2
     """
     log_ratio = at.ratio.high

@@ -2,7 +2,8 @@
 
 import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,23 +29,19 @@ class Divergence:
         name: the registered name, or the one given.
         definition: slope difference, tails and limits, as the generated arithmetic takes them.
         source: where the generator comes from.
-        generator_text: f(t) with t = p/q, as `fguidance.symbolic.parse_generator` reads it; None for a printed
-            weight that belongs to no f-divergence.
+        make_generator: gives f(t) with t = p/q when it is asked for; None for a printed weight that belongs to no
+            f-divergence.
     """
 
     name: str
     definition: Definition
     source: str
-    generator_text: str | None
+    make_generator: "Callable[[], sp.Expr] | None" = field(repr=False, compare=False)
 
     @property
     def generator(self) -> "sp.Expr | None":
         """f(t) as a SymPy expression in t, or None for a weight that belongs to no f-divergence."""
-        if self.generator_text is None:
-            return None
-        from fguidance.symbolic import parse_generator
-
-        return parse_generator(self.generator_text)
+        return None if self.make_generator is None else self.make_generator()
 
     @property
     def is_divergence(self) -> bool:
@@ -69,10 +66,12 @@ class Divergence:
             TypeError: `generator` is neither text nor a SymPy expression.
             ValueError: it cannot be parsed, f(1) is not 0, or f is not convex.
         """
-        from fguidance.symbolic import as_generator
+        from fguidance.symbolic import as_generator, understandable
 
         expression = as_generator(generator)
-        return cls(name, _define(expression), "given by the user", str(expression))
+        with understandable(expression):
+            definition = _define(expression)
+        return cls(name, definition, "given by the user", lambda: expression)
 
     def value(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """D_f = sum_i q_i f(p_i / q_i) >= 0 (:eq:`eq-value`).
@@ -155,16 +154,28 @@ def divergence(name: str, **parameters: float) -> Divergence:
         **parameters: the parameter of a family, such as ``alpha=0.5``.
 
     Raises:
-        ValueError: unknown name, unknown parameter, or a parameter that is not finite.
+        TypeError: `name` is not a string.
+        ValueError: unknown name, unknown parameter, or a parameter outside -64 to 64.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"divergence must be a registered name, not {type(name).__name__}")
     if name in _generated.FAMILIES:
         return _family_member(name, **parameters)
     if name not in _generated.DIVERGENCES:
         raise ValueError(f"divergence: {name!r} is not one of {', '.join(divergence_names())}")
     if parameters:
         raise ValueError(f"divergence: {name!r} takes no parameter, but got {', '.join(parameters)}")
-    generator = _generated.GENERATORS.get(name)
-    return Divergence(name, _generated.DIVERGENCES[name], _generated.SOURCES[name], generator)
+    definition = _generated.DIVERGENCES[name]
+    return Divergence(name, definition, _generated.SOURCES[name], _parser(name) if definition.is_divergence else None)
+
+
+def _parser(name: str, **parameters: float) -> "Callable[[], sp.Expr]":
+    def parse() -> "sp.Expr":
+        from fguidance.symbolic import parse_generator
+
+        return parse_generator(_generated.GENERATORS[name], parameters)
+
+    return parse
 
 
 def _family_member(name: str, **parameters: float) -> Divergence:
@@ -174,8 +185,8 @@ def _family_member(name: str, **parameters: float) -> Divergence:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 64:
         raise ValueError(f"{name} must be a number between -64 and 64, not {value!r}")
     limit = {0.0: "rkl", 1.0: "fkl"}.get(float(value))
-    text = _generated.GENERATORS[limit] if limit else _generated.GENERATORS[name].replace(name, f"({value!r})")
-    return Divergence(name, _generated.FAMILIES[name](float(value)), _generated.SOURCES[name], text)
+    parser = _parser(limit) if limit else _parser(name, **{name: float(value)})
+    return Divergence(name, _generated.FAMILIES[name](float(value)), _generated.SOURCES[name], parser)
 
 
 def _define(generator: "sp.Expr") -> Definition:
@@ -257,7 +268,7 @@ def require_logits(logits: Tensor) -> None:
     """Raise unless `logits` are finite and floating point, shape (..., classes)."""
     require_floating(logits=logits)
     if not holds(torch.isfinite(logits)):
-        raise ValueError("logits must be finite, but hold NaN or an infinity")
+        raise ValueError(f"logits must be finite, but hold {_first(logits, ~torch.isfinite(logits))}")
 
 
 def _require_same_shape(**tensors: Tensor) -> None:
@@ -273,6 +284,16 @@ def _require_log_probs(**tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         tolerance = max(1e-3, 16 * torch.finfo(tensor.dtype).eps)
         if not holds(tensor <= tolerance):
-            raise ValueError(f"{name} must be log-probabilities, at most 0, but holds NaN or a positive entry")
-        if not holds(torch.logsumexp(tensor.detach().float(), -1).abs() <= tolerance):
-            raise ValueError(f"{name} must be the logarithm of a distribution: its exponentials must sum to 1")
+            raise ValueError(
+                f"{name} must be log-probabilities, at most 0, but holds {_first(tensor, ~(tensor <= tolerance))}"
+            )
+        total = torch.logsumexp(tensor.detach().float(), -1).exp()
+        if not holds((total - 1).abs() <= tolerance):
+            found = _first(total, ~((total - 1).abs() <= tolerance))
+            raise ValueError(
+                f"{name} must be the logarithm of a distribution: its exponentials sum to {found:g}, not 1"
+            )
+
+
+def _first(tensor: Tensor, bad: Tensor) -> float:
+    return float(tensor[bad].flatten()[0])

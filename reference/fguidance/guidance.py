@@ -191,7 +191,7 @@ class Guidance:
         return label_smoothed_log_target(labels, logits.shape[-1], self.epsilon, logits.dtype)
 
     def _tilted(self, log_prob: Tensor) -> Tensor:
-        if self.tilt == 0:
+        if self.tilt == 0 or log_prob.numel() == 0:
             return log_prob
         share = 1 if self.tilt_reduction == "sum" else log_prob.numel()
         return tilted_mean(log_prob, self.tilt).expand(log_prob.shape) / share
@@ -215,8 +215,13 @@ def tilted_mean(log_prob: Tensor, tilt: float) -> Tensor:
         A scalar.
 
     Raises:
-        ValueError: `tilt` is 0 or not finite.
+        TypeError: `log_prob` is not a floating-point tensor.
+        ValueError: `tilt` is 0 or not finite, or there is no sample.
     """
+    if not isinstance(log_prob, Tensor) or not log_prob.is_floating_point():
+        raise TypeError("log_prob must be a floating-point tensor")
+    if log_prob.numel() == 0:
+        raise ValueError("log_prob must hold at least one sample")
     _require_number("tilt", tilt, -math.inf, math.inf)
     if tilt == 0:
         raise ValueError("tilt must not be 0: the limit is the plain mean")
@@ -264,11 +269,13 @@ def _require_labels(labels: Tensor, num_classes: int) -> None:
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"labels must be integers, not {labels.dtype}")
     if not holds((labels >= 0) & (labels < num_classes)):
-        raise ValueError(f"labels must lie from 0 to {num_classes - 1}")
+        raise ValueError(f"labels must lie from 0 to {num_classes - 1}, but run from {labels.min()} to {labels.max()}")
 
 
 def _require_batch(logits: Tensor, labels: Tensor) -> None:
     require_logits(logits)
+    if logits.shape[-1] < 2:
+        raise ValueError(f"logits must have at least 2 classes, not the shape {tuple(logits.shape)}")
     if not isinstance(labels, Tensor) or labels.shape != logits.shape[:-1]:
         found = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
         raise ValueError(f"labels must have the logits' shape without classes, {tuple(logits.shape[:-1])}, not {found}")

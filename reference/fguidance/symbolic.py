@@ -6,9 +6,10 @@ exponent, and the pieces whose slope differences lose no digits.
 """
 
 import ast
+import contextlib
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import mpmath
@@ -23,6 +24,9 @@ MAXIMUM_LENGTH = 500
 MAXIMUM_DEPTH = 40
 MAXIMUM_DIGITS = 30
 MAXIMUM_EXPONENT = 64
+MAXIMUM_DEGREE = 64
+MAXIMUM_NESTING = 3
+LARGEST_NUMBER = 1e300
 FUNCTIONS = {
     "sqrt": sp.sqrt, "log": sp.log, "exp": sp.exp, "abs": sp.Abs, "tanh": sp.tanh, "atan": sp.atan,
 }  # fmt: skip
@@ -39,7 +43,9 @@ def _number(text: str, node: ast.Constant) -> sp.Expr:
     if isinstance(node.value, bool) or not isinstance(node.value, int | float) or literal[:1] not in "0123456789.":
         raise ValueError(f"{_place(text, node)}: {literal!r} is not a number")
     if len(literal) > MAXIMUM_DIGITS or literal.startswith(("0x", "0b", "0o")) or "e" in literal:
-        raise ValueError(f"{_place(text, node)}: write numbers in at most {MAXIMUM_DIGITS} decimal digits")
+        raise ValueError(
+            f"{_place(text, node)}: write numbers in decimal digits, at most {MAXIMUM_DIGITS}, without an exponent"
+        )
     return sp.Rational(literal.replace("_", ""))
 
 
@@ -51,6 +57,34 @@ def _power(text: str, node: ast.BinOp, base: sp.Expr, exponent: sp.Expr) -> sp.E
     return base**exponent
 
 
+def _degree(expression: sp.Expr) -> sp.Expr:
+    """The degree in t, powers multiplied out, functions passed through: a measure of what SymPy may have to expand."""
+    if isinstance(expression, sp.Pow) and expression.exp.is_Rational:
+        return abs(expression.exp) * _degree(expression.base)
+    parts = [_degree(part) for part in expression.args]
+    if isinstance(expression, sp.Mul):
+        return sum(parts)
+    return max(parts, default=sp.Integer(expression == t))
+
+
+def _nesting(expression: sp.Expr) -> int:
+    """How many functions stand inside one another."""
+    deepest = max((_nesting(part) for part in expression.args), default=0)
+    return deepest + (isinstance(expression, sp.Function) and expression.has(t))
+
+
+def _require_manageable(what: str, expression: sp.Expr) -> sp.Expr:
+    if _degree(expression) > MAXIMUM_DEGREE:
+        raise ValueError(f"{what}: the degree in t must be at most {MAXIMUM_DEGREE}")
+    if _nesting(expression) > MAXIMUM_NESTING:
+        raise ValueError(f"{what}: functions may be nested at most {MAXIMUM_NESTING} deep")
+    for number in (part for part in sp.preorder_traversal(expression) if part.is_number and part != 0):
+        size = abs(sp.N(number, 15))
+        if not (size.is_Float and 1 / LARGEST_NUMBER < size < LARGEST_NUMBER):
+            raise ValueError(f"{what}: a constant is not a real number of size at most {LARGEST_NUMBER:g}")
+    return expression
+
+
 def _build(text: str, node: ast.AST, names: Mapping[str, sp.Expr]) -> sp.Expr:
     if isinstance(node, ast.Constant):
         return _number(text, node)
@@ -60,9 +94,9 @@ def _build(text: str, node: ast.AST, names: Mapping[str, sp.Expr]) -> sp.Expr:
         operand = _build(text, node.operand, names)
         return -operand if isinstance(node.op, ast.USub) else operand
     if isinstance(node, ast.BinOp):
-        return _build_operation(text, node, names)
+        return _require_manageable(_place(text, node), _build_operation(text, node, names))
     if isinstance(node, ast.Call):
-        return _build_call(text, node, names)
+        return _require_manageable(_place(text, node), _build_call(text, node, names))
     what = f"the name {node.id!r}" if isinstance(node, ast.Name) else type(node).__name__
     allowed = f"numbers, {', '.join(names)}, + - * / ** and {', '.join(FUNCTIONS)}"
     raise ValueError(f"{_place(text, node)}: {what} is not allowed; use {allowed}")
@@ -110,19 +144,22 @@ def parse_generator(text: str, parameters: Mapping[str, float] | None = None) ->
     """
     if not isinstance(text, str):
         raise TypeError(f"generator must be a string or a SymPy expression, not {type(text).__name__}")
-    if not text.strip() or len(text) > MAXIMUM_LENGTH:
-        raise ValueError(f"generator must have between 1 and {MAXIMUM_LENGTH} characters, not {len(text.strip())}")
+    if not text.strip():
+        raise ValueError("generator must not be empty")
+    if len(text) > MAXIMUM_LENGTH:
+        raise ValueError(f"generator must have at most {MAXIMUM_LENGTH} characters, not {len(text)}")
     for column, character in enumerate(text):
         if not (" " <= character <= "~"):
             raise ValueError(f"generator, column {column + 1}: {character!a} is not a printable ASCII character")
     if _depth(text) > MAXIMUM_DEPTH or max(map(len, _sign_runs(text)), default=0) > MAXIMUM_DEPTH:
         raise ValueError(f"generator is nested deeper than {MAXIMUM_DEPTH} levels")
+    text = text.strip()
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        tree = ast.parse(text, mode="eval")
     except SyntaxError as error:
-        raise ValueError(f"generator {text!r}, column {error.offset}: {error.msg}") from None
+        raise ValueError(f"generator {text!r}, column {max(error.offset or 1, 1)}: {error.msg}") from None
     names = {"t": t} | {name: sp.Rational(str(number)) for name, number in (parameters or {}).items()}
-    return _checked_number(text, _build(text.strip(), tree.body, names))
+    return _checked_number(text, _build(text, tree.body, names))
 
 
 def _sign_runs(text: str) -> list[str]:
@@ -149,10 +186,29 @@ def as_generator(source: str | sp.Expr) -> sp.Expr:
         if len(source.free_symbols) != 1:
             raise ValueError(f"generator {source} must be an expression in exactly one symbol")
         expression = source.subs(source.free_symbols.pop(), t)
+        _require_known(expression)
+        _require_manageable(f"generator {expression}", expression)
     else:
         raise TypeError(f"generator must be a string or a SymPy expression, not {type(source).__name__}")
-    check_generator(expression)
+    with understandable(expression):
+        check_generator(expression)
     return expression
+
+
+def _require_known(expression: sp.Expr) -> None:
+    known = (sp.Add, sp.Mul, sp.Pow, sp.Symbol, sp.Number, sp.NumberSymbol, sp.log, sp.exp, sp.Abs, sp.tanh, sp.atan)
+    for part in sp.preorder_traversal(expression):
+        if not isinstance(part, known) or part in (sp.oo, -sp.oo, sp.zoo, sp.nan):
+            raise ValueError(f"generator {expression}: {part} is not allowed; use powers and {', '.join(FUNCTIONS)}")
+
+
+@contextlib.contextmanager
+def understandable(generator: sp.Expr) -> Iterator[None]:
+    """Turn what SymPy raises on an expression that is too much for it into a ValueError that names the generator."""
+    try:
+        yield
+    except (OverflowError, MemoryError, RecursionError, NotImplementedError, TypeError) as error:
+        raise ValueError(f"generator {generator} cannot be analysed: {type(error).__name__}: {error}") from error
 
 
 def check_generator(generator: sp.Expr) -> None:

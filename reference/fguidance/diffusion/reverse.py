@@ -77,8 +77,7 @@ def fixed_variance(kind: FixedVariance, schedule: Schedule, step: int) -> tuple[
         ValueError: ``kind`` is none of the two.
 
     Source: Ho et al. 2020, arXiv:2006.11239, section 3.2. At step 0 ``"beta"`` uses :math:`\tilde\beta_1`, as
-        the
-    published program does.
+    the published program does.
     """
     if kind not in get_args(FixedVariance):
         raise ValueError(f"fixed_variance is {kind!r}; it must be one of {get_args(FixedVariance)}")

@@ -35,7 +35,7 @@ class Schedule:
         TypeError: a table has the wrong dtype.
 
     Source: equations :eq:`eq-forward-process` and :eq:`eq-posterior`; Ho et al. 2020, arXiv:2006.11239,
-        section 2.
+    section 2.
     """
 
     betas: Tensor

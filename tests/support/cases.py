@@ -1,0 +1,133 @@
+"""What the tests are run on: divergences beside their references, logits and targets, and plain float64 formulas."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+import fguidance as fg
+from tests.support import exact
+
+ALPHAS = (-2.3, 0.3, 0.999, 1.7, 3.0)
+HALF, SINGLE, DOUBLE = (torch.float16, torch.bfloat16), torch.float32, torch.float64
+DTYPES = (*HALF, SINGLE, DOUBLE)
+LARGEST_SPREAD = 300.0
+
+PLAIN_GENERATORS = {
+    "rkl": lambda t: -t.log(),
+    "fkl": lambda t: t * t.log(),
+    "js": lambda t: (t * t.log() - (1 + t) * ((1 + t) / 2).log()) / 2,
+    "hellinger": lambda t: (t.sqrt() - 1) ** 2,
+    "pearson": lambda t: (t - 1) ** 2,
+    "neyman": lambda t: (t - 1) ** 2 / t,
+    "jeffreys": lambda t: (t - 1) * t.log(),
+    "triangular": lambda t: (t - 1) ** 2 / (t + 1),
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A divergence and the exact functions it is held against."""
+
+    divergence: fg.Divergence
+    reference: exact.Reference
+
+
+def _members() -> dict[str, Member]:
+    plain = [name for name in fg.divergence_names() if name != "alpha"]
+    found = {name: Member(fg.divergence(name), exact.REFERENCES[name]) for name in plain}
+    families = {f"alpha={a}": Member(fg.divergence("alpha", alpha=a), exact.alpha_reference(a)) for a in ALPHAS}
+    return found | families
+
+
+MEMBERS = _members()
+DIVERGENCES = {name: member for name, member in MEMBERS.items() if member.divergence.is_divergence}
+VANISHING = ("fkl", "js", "hellinger", "pearson", "triangular", "alpha=0.3", "alpha=0.999", "alpha=1.7", "alpha=3.0")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A vector of logits with a target."""
+
+    logits: Tensor
+    log_q: Tensor
+
+    @property
+    def spread(self) -> float:
+        """Largest minus smallest logit."""
+        return float(self.logits.double().max() - self.logits.double().min())
+
+
+def target(classes: int, label: int, epsilon: float, dtype: torch.dtype = DOUBLE) -> Tensor:
+    """The label-smoothed log-target of one label."""
+    return fg.label_smoothed_log_target(torch.tensor(label), classes, epsilon, dtype)
+
+
+def random_logits(classes: int, spread: float, seed: int) -> Tensor:
+    """Uniform float64 logits of exactly the given spread."""
+    drawn = torch.rand(classes, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
+    return spread * (drawn - drawn.min()) / (drawn.max() - drawn.min())
+
+
+def _shaped(kind: str, logits: Tensor, log_q: Tensor, label: int, spread: float) -> Tensor:
+    top = int(logits.argmax())
+    other = (top + 1) % len(logits)
+    shaped = logits.clone()
+    if kind == "tie":
+        shaped[other] = shaped[top]
+    elif kind == "near tie":
+        shaped[other] = shaped[top] - 10.0 ** (-3 - spread % 5)
+    elif kind in ("one-hot on the label", "one-hot on a wrong class"):
+        shaped = 0.01 * logits
+        shaped[label if kind == "one-hot on the label" else (label + 1) % len(logits)] += spread
+    elif kind == "near the target":
+        shaped = log_q.double() + 1e-6 * logits
+    elif kind == "far from zero":
+        shaped = logits - 20 * spread
+    return shaped
+
+
+KINDS = (
+    "spread out", "tie", "near tie", "one-hot on the label", "one-hot on a wrong class", "near the target",
+    "far from zero",
+)  # fmt: skip
+
+
+@st.composite
+def cases(
+    draw: st.DrawFn, dtype: torch.dtype, least_spread: float = 1e-6, kinds: tuple[str, ...] = KINDS
+) -> Case:
+    """Logits of spread `least_spread` to 300 and every kind, 2 to 50 classes, epsilon from 0 to 0.99."""
+    classes = draw(st.sampled_from((2, 3, 4, 7, 10, 50)))
+    spread = math.exp(draw(st.floats(math.log(least_spread * 1.05), math.log(LARGEST_SPREAD))))
+    label = draw(st.integers(0, classes - 1))
+    epsilon = draw(st.sampled_from((0.0, 0.5, 0.9, 0.99)) | st.floats(0, 0.99))
+    log_q = target(classes, label, epsilon, dtype)
+    logits = random_logits(classes, spread, draw(st.integers(0, 2**16)))
+    return Case(_shaped(draw(st.sampled_from(kinds)), logits, log_q, label, spread).to(dtype), log_q)
+
+
+@st.composite
+def distributions(draw: st.DrawFn, dtype: torch.dtype, distance: float) -> tuple[Tensor, Tensor]:
+    """log_p and log_q whose log-ratios are of the size `distance`."""
+    classes = draw(st.sampled_from((2, 3, 10)))
+    seed = draw(st.integers(0, 2**16))
+    log_q = torch.log_softmax(random_logits(classes, 3.0, seed), -1)
+    log_p = torch.log_softmax(log_q + random_logits(classes, distance, seed + 1), -1)
+    return log_p.to(dtype), log_q.to(dtype)
+
+
+def plain_divergence(name: str, logits: Tensor, log_q: Tensor) -> Tensor:
+    """sum_i q_i f(p_i/q_i), as it stands on paper, for autograd in float64."""
+    q = log_q.exp()
+    return (q * plain_generator(name)(torch.softmax(logits, -1) / q)).sum(-1)
+
+
+def plain_generator(name: str):  # noqa: ANN201
+    """The generator f(t) as a function of a tensor."""
+    if not name.startswith("alpha="):
+        return PLAIN_GENERATORS[name]
+    a = float(name.removeprefix("alpha="))
+    return lambda t: (t**a - a * t - (1 - a)) / (a * (a - 1))

@@ -1,0 +1,156 @@
+"""The divergences once more, written by hand in mpmath from the definitions and from nothing of the library.
+
+Every number that goes in is a binary float and is taken exactly. Probabilities as small as e^-300 cancel against 1
+and are raised to powers, so 60 digits are not enough: `DIGITS` leaves hundreds to spare.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import mpmath
+import torch
+from mpmath import mpf
+from torch import Tensor
+
+DIGITS = 700
+Homogeneous = Callable[[mpf, mpf], mpf]
+
+
+class Reference(NamedTuple):
+    """w(p, q) = p f'(p/q) and q f(p/q) in the gauge f'(1) = 0, as functions that also hold at q = 0 where finite."""
+
+    weight: Homogeneous
+    value: Homogeneous | None
+
+
+def _js_value(p: mpf, q: mpf) -> mpf:
+    m = (p + q) / 2
+    return ((p * mpmath.log(p / m) if p else 0) + (q * mpmath.log(q / m) if q else 0)) / 2
+
+
+def _kl(p: mpf, q: mpf) -> mpf:
+    return (p * mpmath.log(p / q) if p else mpf(0)) - p + q
+
+
+REFERENCES: dict[str, Reference] = {
+    "rkl": Reference(lambda p, q: p - q, lambda p, q: _kl(q, p)),
+    "fkl": Reference(lambda p, q: p * mpmath.log(p / q), _kl),
+    "js": Reference(lambda p, q: p * mpmath.log(2 * p / (p + q)) / 2, _js_value),
+    "js_printed": Reference(lambda p, q: 2 * (q - p) / (p + q), None),
+    "hellinger": Reference(lambda p, q: p - mpmath.sqrt(p * q), lambda p, q: (mpmath.sqrt(p) - mpmath.sqrt(q)) ** 2),
+    "pearson": Reference(lambda p, q: 2 * p * (p - q) / q, lambda p, q: (p - q) ** 2 / q),
+    "neyman": Reference(lambda p, q: p - q**2 / p, lambda p, q: (p - q) ** 2 / p),
+    "jeffreys": Reference(lambda p, q: p * mpmath.log(p / q) + p - q, lambda p, q: (p - q) * mpmath.log(p / q)),
+    "triangular": Reference(
+        lambda p, q: p * (p - q) * (p + 3 * q) / (p + q) ** 2, lambda p, q: (p - q) ** 2 / (p + q)
+    ),
+}
+
+
+def alpha_reference(alpha: float) -> Reference:
+    """The alpha family: w = (p^a q^(1-a) - p)/(a - 1), its values (p^a q^(1-a) - a p - (1-a) q)/(a(a-1))."""
+    if alpha in (0, 1):
+        return REFERENCES["rkl" if alpha == 0 else "fkl"]
+    a = mpf(alpha)
+
+    def mixed(p: mpf, q: mpf) -> mpf:
+        return mpf(0) if (q == 0 and a < 1) or (p == 0 and a > 0) else p**a * q ** (1 - a)
+
+    return Reference(
+        lambda p, q: (mixed(p, q) - p) / (a - 1),
+        lambda p, q: (mixed(p, q) - a * p - (1 - a) * q) / (a * (a - 1)),
+    )
+
+
+def from_slope(slope: Callable[[mpf], mpf], generator: Callable[[mpf], mpf] | None = None) -> Reference:
+    """The reference of a generator of one's own, from f' (any gauge) and f."""
+    at_one = slope(mpf(1))
+    value = None if generator is None else lambda p, q: q * (generator(p / q) - at_one * (p / q - 1))
+    return Reference(lambda p, q: p * (slope(p / q) - at_one), value)
+
+
+def numbers(tensor: Tensor) -> list[mpf]:
+    """The entries of a vector, exactly."""
+    return [mpf(entry) for entry in tensor.detach().double().tolist()]
+
+
+def exponentials(log_prob: Tensor) -> list[mpf]:
+    """exp of every entry, exactly 0 for -inf."""
+    return [mpf(0) if entry == -math.inf else mpmath.exp(entry) for entry in log_prob.detach().double().tolist()]
+
+
+def softmax(logits: Tensor) -> list[mpf]:
+    """The probabilities of a vector of logits."""
+    entries = numbers(logits)
+    powers = [mpmath.exp(entry - max(entries)) for entry in entries]
+    total = mpmath.fsum(powers)
+    return [power / total for power in powers]
+
+
+class ExactGradient(NamedTuple):
+    """w - p sum(w), with what the bounds on its error are stated in."""
+
+    gradient: list[mpf]
+    weights: list[mpf]
+    probabilities: list[mpf]
+
+    @property
+    def largest_part(self) -> mpf:
+        """max(largest |weight|, largest probability), the scale of bound (A)."""
+        return max(*map(abs, self.weights), *self.probabilities)
+
+    @property
+    def largest_component(self) -> mpf:
+        """The largest |component| of the gradient, the scale of bound (B)."""
+        return max(map(abs, self.gradient))
+
+
+def logit_gradient(reference: Reference, logits: Tensor, log_q: Tensor) -> ExactGradient:
+    """The gradient of the divergence in the logits, to a few hundred digits."""
+    with mpmath.workdps(DIGITS):
+        probabilities = softmax(logits)
+        weights = [reference.weight(p, q) for p, q in zip(probabilities, exponentials(log_q), strict=True)]
+        total = mpmath.fsum(weights)
+        gradient = [w - p * total for w, p in zip(weights, probabilities, strict=True)]
+        return ExactGradient(gradient, weights, probabilities)
+
+
+def weights(reference: Reference, log_p: Tensor, log_q: Tensor) -> list[mpf]:
+    """The weights at given log-probabilities."""
+    with mpmath.workdps(DIGITS):
+        pairs = zip(exponentials(log_p), exponentials(log_q), strict=True)
+        return [reference.weight(p, q) for p, q in pairs]
+
+
+def value(reference: Reference, log_p: Tensor, log_q: Tensor) -> mpf:
+    """The divergence at given log-probabilities, f in the gauge f'(1) = 0."""
+    assert reference.value is not None
+    with mpmath.workdps(DIGITS):
+        pairs = zip(exponentials(log_p), exponentials(log_q), strict=True)
+        return mpmath.fsum(reference.value(p, q) for p, q in pairs)
+
+
+def spacing(scale: mpf, dtype: torch.dtype) -> mpf:
+    """finfo.eps times `scale`, and no less than the spacing of subnormal numbers."""
+    finfo = torch.finfo(dtype)
+    return max(finfo.eps * abs(scale), mpf(finfo.tiny) * finfo.eps)
+
+
+def error_in_ulp(found: Tensor, exact: list[mpf], scale: mpf) -> float:
+    """The largest error of a vector in units of `spacing(scale)`; NaN counts as infinite.
+
+    An infinity is right where the exact value, rounded, is beyond the range of the dtype, and only there.
+    """
+    unit, beyond = spacing(scale, found.dtype), mpf(torch.finfo(found.dtype).max)
+    worst = mpf(0)
+    with mpmath.workdps(DIGITS):
+        for entry, correct in zip(found.detach().double().tolist(), exact, strict=True):
+            if math.isnan(entry):
+                return math.inf
+            if math.isinf(entry):
+                rightly = abs(correct) * (1 + 64 * torch.finfo(found.dtype).eps) > beyond and entry * correct > 0
+                worst = max(worst, mpf(0) if rightly else mpf("inf"))
+            else:
+                worst = max(worst, abs(entry - correct) / unit)
+    return float(worst)

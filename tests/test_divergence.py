@@ -1,0 +1,681 @@
+"""`Divergence` against mpmath, float64 autograd and the mathematics it claims."""
+
+import math
+
+import mpmath
+import pytest
+import sympy as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import fguidance as fg
+from tests.support import exact
+from tests.support.cases import (
+    DIVERGENCES,
+    DOUBLE,
+    DTYPES,
+    HALF,
+    MEMBERS,
+    SINGLE,
+    VANISHING,
+    Case,
+    Member,
+    cases,
+    distributions,
+    plain_divergence,
+    random_logits,
+    target,
+)
+
+BOUND_A, BOUND_B = 8, 256
+FEWER = settings(max_examples=max(1, settings().max_examples // 3))
+every_member = pytest.mark.parametrize("member", MEMBERS.values(), ids=MEMBERS.keys())
+every_divergence = pytest.mark.parametrize("name", DIVERGENCES)
+full_precision = pytest.mark.parametrize("dtype", (SINGLE, DOUBLE), ids=str)
+any_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+
+
+def found_and_exact(member: Member, case: Case) -> tuple[Tensor, exact.ExactGradient]:
+    found = member.divergence.logit_gradient(case.logits, case.log_q)
+    return found, exact.logit_gradient(member.reference, case.logits, case.log_q)
+
+
+def scale_of_bound_a(member: Member, correct: exact.ExactGradient) -> mpmath.mpf:
+    """max(largest |weight|, largest probability).
+
+    The printed JS weight is no p f'(p/q): it does not shrink with p, and p_k sum(w) may exceed the largest weight
+    N-fold. Rounding such a gradient correctly already costs more than 8 ulp of the weight, so the largest component
+    counts there too.
+    """
+    own = correct.largest_part
+    return own if member.divergence.is_divergence else max(own, correct.largest_component)
+
+
+class TestAccuracy:
+    """Against hundreds of digits, computed from exactly the same binary inputs."""
+
+    @every_member
+    @full_precision
+    def test_logit_gradient_is_within_8_ulp_of_its_largest_part(self, member: Member, dtype: torch.dtype) -> None:
+        @FEWER
+        @given(cases(dtype))
+        def check(case: Case) -> None:
+            found, correct = found_and_exact(member, case)
+            scale = scale_of_bound_a(member, correct)
+            assert exact.error_in_ulp(found, correct.gradient, scale) <= BOUND_A
+
+        check()
+
+    @every_member
+    @full_precision
+    def test_saturated_gradient_keeps_its_leading_digits(self, member: Member, dtype: torch.dtype) -> None:
+        @FEWER
+        @given(cases(dtype, least_spread=10, kinds=("spread out", "tie", "near tie")))
+        def check(case: Case) -> None:
+            found, correct = found_and_exact(member, case)
+            assert exact.error_in_ulp(found, correct.gradient, correct.largest_component) <= BOUND_B
+
+        check()
+
+    @every_member
+    @full_precision
+    @pytest.mark.parametrize("spread", (10.0, 40.0, 300.0))
+    @pytest.mark.parametrize("top", (0, 1), ids=("label", "wrong class"))
+    def test_one_hot_gradient_keeps_its_leading_digits(
+        self, member: Member, dtype: torch.dtype, spread: float, top: int
+    ) -> None:
+        logits = random_logits(4, 0.5, 7)
+        logits[top] = logits.min() + spread
+        found, correct = found_and_exact(member, Case(logits.to(dtype), target(4, 0, 0.9, dtype)))
+        assert exact.error_in_ulp(found, correct.gradient, correct.largest_component) <= BOUND_B
+
+    @every_member
+    @full_precision
+    @pytest.mark.parametrize("gap", (0.0, 1e-3, 1e-5, 1e-7))
+    def test_two_equally_probable_classes(self, member: Member, dtype: torch.dtype, gap: float) -> None:
+        logits = torch.tensor([-25.0, 3.0, 3.0 - gap, -40.0], dtype=DOUBLE).to(dtype)
+        for epsilon in (0.0, 0.9):
+            found, correct = found_and_exact(member, Case(logits, target(4, 1, epsilon, dtype)))
+            assert exact.error_in_ulp(found, correct.gradient, correct.largest_component) <= BOUND_B
+
+    @pytest.mark.parametrize("name", ("pearson", "alpha=1.7", "alpha=3.0"))
+    @full_precision
+    def test_nearly_uniform_probabilities_of_many_classes(self, name: str, dtype: torch.dtype) -> None:
+        # The normaliser's rounding is multiplied by the power of t; this is where it shows.
+        for seed in range(10, 50, 3):
+            for spread in (3e-5, 0.13):
+                case = Case(random_logits(seed, spread, seed).to(dtype), target(seed, 0, 0.5, dtype))
+                found, correct = found_and_exact(MEMBERS[name], case)
+                assert exact.error_in_ulp(found, correct.gradient, correct.largest_part) <= BOUND_A
+
+    @pytest.mark.parametrize("name", VANISHING)
+    def test_the_plain_closed_form_fails_where_the_library_holds(self, name: str) -> None:
+        member = MEMBERS[name]
+        case = Case(torch.tensor([30.0, 0.0, 1.0, -2.0]), target(4, 0, 0.9, SINGLE))
+        log_p = torch.log_softmax(case.logits, -1)
+        w = member.divergence.weight(log_p, case.log_q)
+        plain = w - log_p.exp() * w.sum()
+        found, correct = found_and_exact(member, case)
+        scale = correct.largest_component
+        assert exact.error_in_ulp(plain, correct.gradient, scale) > 4 * BOUND_B
+        assert exact.error_in_ulp(found, correct.gradient, scale) <= BOUND_B
+
+    @every_member
+    @pytest.mark.parametrize("dtype", HALF, ids=str)
+    def test_half_precision_is_rounded_once(self, member: Member, dtype: torch.dtype) -> None:
+        for seed, spread in enumerate((1e-2, 1.0, 10.0, 80.0)):
+            case = Case(random_logits(5, spread, seed).to(dtype), target(5, 1, 0.9, dtype))
+            found, correct = found_and_exact(member, case)
+            assert exact.error_in_ulp(found, correct.gradient, scale_of_bound_a(member, correct)) <= 0.6
+
+    @every_member
+    @full_precision
+    @pytest.mark.parametrize("distance", (1e-8, 1e-3, 1.0, 20.0))
+    def test_every_weight_is_relatively_accurate(self, member: Member, dtype: torch.dtype, distance: float) -> None:
+        @FEWER
+        @given(distributions(dtype, distance))
+        def check(pair: tuple[Tensor, Tensor]) -> None:
+            found = member.divergence.weight(*pair)
+            for entry, correct in zip(found, exact.weights(member.reference, *pair), strict=True):
+                assert exact.error_in_ulp(entry[None], [correct], correct) <= BOUND_A
+
+        check()
+
+    @every_divergence
+    @full_precision
+    @pytest.mark.parametrize("distance", (1e-8, 1e-3, 0.5, 2.0, 20.0))
+    def test_value_is_relatively_accurate_however_small(self, name: str, dtype: torch.dtype, distance: float) -> None:
+        member = DIVERGENCES[name]
+
+        @FEWER
+        @given(distributions(dtype, distance))
+        def check(pair: tuple[Tensor, Tensor]) -> None:
+            correct = exact.value(member.reference, *pair)
+            assert exact.error_in_ulp(member.divergence.value(*pair)[None], [correct], correct) <= 64
+
+        check()
+
+
+class TestRange:
+    """Finite logits never give NaN, and an infinity only beyond the range of the dtype."""
+
+    @every_member
+    @any_dtype
+    def test_extreme_logits(self, member: Member, dtype: torch.dtype) -> None:
+        finfo = torch.finfo(dtype)
+        subnormal = finfo.smallest_normal * finfo.eps
+        rows = [
+            [0.0, 0.0, 0.0], [finfo.max] * 3, [-finfo.max] * 3, [finfo.max, 0, 0], [finfo.max, -finfo.max, 0],
+            [-finfo.max, 0, 0], [subnormal, 0, -subnormal], [1e3, -1e3, 0], [0, 3e4, 6e4], [88, 0, -1], [700, 0, 1],
+        ]  # fmt: skip
+        logits = torch.tensor(rows, dtype=DOUBLE).to(dtype)
+        for epsilon in (0.0, 0.99):
+            for label in range(3):
+                log_q = target(3, label, epsilon, dtype).expand(logits.shape)
+                assert not member.divergence.logit_gradient(logits, log_q).isnan().any()
+
+    @every_member
+    @any_dtype
+    @pytest.mark.parametrize("logits", ([60.0, -60, 1], [300, 0, 150], [1e3, -1e3, 0], [0, 3e3, 6e3], [1e4, 0, -1]))
+    def test_infinite_only_where_the_exact_gradient_is_beyond_range(
+        self, member: Member, dtype: torch.dtype, logits: list[float]
+    ) -> None:
+        case = Case(torch.tensor(logits, dtype=dtype), target(3, 0, 0.5, dtype))
+        found, correct = found_and_exact(member, case)
+        assert exact.error_in_ulp(found, correct.gradient, scale_of_bound_a(member, correct)) <= BOUND_A
+
+    @every_member
+    @any_dtype
+    def test_one_hot_target(self, member: Member, dtype: torch.dtype) -> None:
+        log_q = target(4, 1, 1.0, dtype)
+        for logits in ([0.0, 0, 0, 0], [5.0, 0, -1, 2], [0.0, 40, 1, 2], [80.0, 0, 1, 2]):
+            case = Case(torch.tensor(logits, dtype=dtype), log_q)
+            if member.divergence.needs_full_support:
+                with pytest.raises(ValueError, match="log_q"):
+                    member.divergence.logit_gradient(case.logits, log_q)
+                continue
+            found, correct = found_and_exact(member, case)
+            assert exact.error_in_ulp(found, correct.gradient, scale_of_bound_a(member, correct)) <= BOUND_A
+
+    @every_divergence
+    def test_value_at_distributions_with_zeros(self, name: str) -> None:
+        member = DIVERGENCES[name]
+        one_hot, half = torch.tensor([0.0, -math.inf]), torch.tensor([0.5, 0.5]).log()
+        for log_p, log_q in ((one_hot, half), (half, one_hot), (one_hot, one_hot)):
+            assert member.divergence.value(log_p, log_q) >= 0
+        assert member.divergence.value(one_hot, one_hot) == 0
+        assert member.divergence.value(half, one_hot).isinf() == member.divergence.needs_full_support
+
+    @every_divergence
+    @any_dtype
+    def test_value_of_saturated_probabilities(self, name: str, dtype: torch.dtype) -> None:
+        member = DIVERGENCES[name]
+        for spread in (10.0, 100.0, 1e4):
+            log_p = torch.log_softmax(torch.tensor([0.0, spread, 1.0], dtype=dtype), -1)
+            log_q = target(3, 0, 0.9, dtype)
+            found = member.divergence.value(log_p, log_q)
+            with mpmath.workdps(exact.DIGITS):
+                assert exact.error_in_ulp(found[None], [exact.value(member.reference, log_p, log_q)], mpmath.inf) == 0
+            assert found >= 0
+
+
+def float64_case(name: str, batch: tuple[int, ...] = (4,), classes: int = 5) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(sum(map(ord, name)))
+    logits = 2 * torch.randn(*batch, classes, generator=generator, dtype=DOUBLE)
+    labels = torch.randint(classes, batch, generator=generator)
+    return logits, fg.label_smoothed_log_target(labels, classes, 0.7, DOUBLE)
+
+
+class TestAutograd:
+    """Against autograd of sum_i q_i f(p_i/q_i), written as on paper, in float64."""
+
+    @every_divergence
+    def test_logit_gradient(self, name: str) -> None:
+        logits, log_q = float64_case(name)
+        logits.requires_grad_()
+        expected = torch.autograd.grad(plain_divergence(name, logits, log_q).sum(), logits)[0]
+        found = DIVERGENCES[name].divergence.logit_gradient(logits.detach(), log_q)
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+
+    @every_divergence
+    def test_value(self, name: str) -> None:
+        logits, log_q = float64_case(name)
+        found = DIVERGENCES[name].divergence.value(torch.log_softmax(logits, -1), log_q)
+        torch.testing.assert_close(found, plain_divergence(name, logits, log_q), rtol=1e-11, atol=1e-13)
+
+    @every_divergence
+    def test_value_is_differentiable(self, name: str) -> None:
+        logits, log_q = float64_case(name)
+        logits.requires_grad_()
+        divergence = DIVERGENCES[name].divergence
+        through_value = torch.autograd.grad(divergence.value(torch.log_softmax(logits, -1), log_q).sum(), logits)[0]
+        torch.testing.assert_close(through_value, divergence.logit_gradient(logits.detach(), log_q), rtol=1e-9, atol=1e-10)
+
+    @every_divergence
+    def test_gradient_of_the_value_is_finite_at_saturation(self, name: str) -> None:
+        log_q = target(3, 0, 0.9)
+        logits = torch.tensor([0.0, 60.0, 1.0], dtype=DOUBLE, requires_grad=True)
+        gradient = torch.autograd.grad(DIVERGENCES[name].divergence.value(torch.log_softmax(logits, -1), log_q), logits)
+        assert not gradient[0].isnan().any()
+
+    @every_divergence
+    def test_double_backward_is_the_hessian_vector_product(self, name: str) -> None:
+        logits, log_q = float64_case(name)
+        vector = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
+        logits.requires_grad_()
+        gradient = torch.autograd.grad(plain_divergence(name, logits, log_q).sum(), logits, create_graph=True)[0]
+        expected = torch.autograd.grad(gradient, logits, vector)[0]
+        closed_form = DIVERGENCES[name].divergence.logit_gradient(logits, log_q)
+        found = torch.autograd.grad(closed_form, logits, vector)[0]
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+
+    @every_divergence
+    def test_weights_are_derivatives_of_the_value(self, name: str) -> None:
+        # In the gauge f'(1) = 0, w_i = p_i dD/dp_i for free, not normalised p.
+        logits, log_q = float64_case(name)
+        log_p = torch.log_softmax(logits, -1)
+        p, q = log_p.exp().requires_grad_(), log_q.exp()
+        with_gauge = torch.autograd.grad((q * plain_divergence_of_ratio(name, p / q)).sum(), p)[0]
+        found = DIVERGENCES[name].divergence.weight(log_p, log_q)
+        torch.testing.assert_close(found, (p * with_gauge).detach(), rtol=1e-10, atol=1e-12)
+
+
+def plain_divergence_of_ratio(name: str, ratio: Tensor) -> Tensor:
+    """f in the gauge f'(1) = 0, the tangent at 1 taken by autograd."""
+    from tests.support.cases import plain_generator
+
+    one = torch.ones((), dtype=DOUBLE, requires_grad=True)
+    tangent = torch.autograd.grad(plain_generator(name)(one), one)[0]
+    return plain_generator(name)(ratio) - tangent * (ratio - 1)
+
+
+class TestProperties:
+    """What holds of every f-divergence."""
+
+    @every_divergence
+    def test_nowhere_negative_and_zero_only_at_equality(self, name: str) -> None:
+        divergence = DIVERGENCES[name].divergence
+
+        @FEWER
+        @given(cases(SINGLE))
+        def check(case: Case) -> None:
+            log_p = torch.log_softmax(case.logits, -1)
+            assert divergence.value(log_p, case.log_q) >= 0
+            assert divergence.value(log_p, log_p) == 0
+            if (log_p - case.log_q).abs().max() > 1e-3:
+                assert divergence.value(log_p, case.log_q) > 0
+
+        check()
+
+    @every_member
+    def test_components_sum_to_zero(self, member: Member) -> None:
+        @FEWER
+        @given(cases(DOUBLE))
+        def check(case: Case) -> None:
+            gradient = member.divergence.logit_gradient(case.logits, case.log_q)
+            if gradient.isfinite().all():
+                assert gradient.sum().abs() <= 1e-13 * gradient.abs().max() * len(gradient) + 1e-300
+
+        check()
+
+    @every_member
+    def test_permuting_the_classes_permutes_the_gradient(self, member: Member) -> None:
+        logits, log_q = float64_case("permutation")
+        order = torch.tensor([3, 0, 4, 2, 1])
+        found = member.divergence.logit_gradient(logits[:, order], log_q[:, order])
+        torch.testing.assert_close(found, member.divergence.logit_gradient(logits, log_q)[:, order])
+
+    @every_member
+    @pytest.mark.parametrize("shift", (-1024.0, 0.5, 4096.0))
+    def test_a_constant_added_to_the_logits_changes_nothing(self, member: Member, shift: float) -> None:
+        logits = torch.tensor([0.0, 1.5, -2.25, 8.0])  # exact sums, so the result must be equal to the last bit
+        log_q = target(4, 1, 0.9, SINGLE)
+        shifted = member.divergence.logit_gradient(logits + shift, log_q)
+        torch.testing.assert_close(shifted, member.divergence.logit_gradient(logits, log_q), rtol=0, atol=0)
+
+    @every_divergence
+    def test_weights_are_homogeneous_of_degree_one(self, name: str) -> None:
+        # Splitting each class in halves scales p and q by 1/2 and keeps both distributions.
+        logits, log_q = float64_case(name)
+        log_p = torch.log_softmax(logits, -1)
+        divergence = DIVERGENCES[name].divergence
+        split = [torch.cat((log_prob, log_prob), -1) - math.log(2) for log_prob in (log_p, log_q)]
+        twice = torch.cat([divergence.weight(log_p, log_q)] * 2, -1)
+        torch.testing.assert_close(2 * divergence.weight(*split), twice, rtol=1e-12, atol=1e-14)
+
+    def test_the_printed_js_weight_is_not_homogeneous_of_degree_one(self) -> None:
+        log_p, log_q = torch.tensor([0.2, 0.8]).log(), torch.tensor([0.6, 0.4]).log()
+        printed = fg.divergence("js_printed")
+        split = [torch.cat((log_prob, log_prob)) - math.log(2) for log_prob in (log_p, log_q)]
+        torch.testing.assert_close(printed.weight(*split), torch.cat([printed.weight(log_p, log_q)] * 2))
+
+    @every_divergence
+    def test_a_step_against_the_gradient_descends(self, name: str) -> None:
+        divergence = DIVERGENCES[name].divergence
+        logits, log_q = float64_case(name)
+        gradient = divergence.logit_gradient(logits, log_q)
+        step = 1e-4 / gradient.norm(dim=-1, keepdim=True)
+        before = divergence.value(torch.log_softmax(logits, -1), log_q)
+        after = divergence.value(torch.log_softmax(logits - step * gradient, -1), log_q)
+        assert (after < before).all()
+
+    @every_divergence
+    def test_gradient_vanishes_at_the_target(self, name: str) -> None:
+        log_q = torch.tensor([-1.0, -1.0, -1.0], dtype=DOUBLE) - math.log(3) + 1
+        found = DIVERGENCES[name].divergence.logit_gradient(log_q, torch.log_softmax(log_q, -1))
+        assert found.abs().max() <= 1e-15
+
+    @pytest.mark.parametrize(("alpha", "name"), ((0, "rkl"), (1, "fkl")))
+    def test_limits_of_the_alpha_family(self, alpha: float, name: str) -> None:
+        logits, log_q = float64_case("alpha")
+        expected = fg.divergence(name).logit_gradient(logits, log_q)
+        for near, tolerance in ((alpha, 1e-14), (alpha + 1e-7, 1e-5), (alpha - 1e-7, 1e-5)):
+            found = fg.divergence("alpha", alpha=near)
+            torch.testing.assert_close(found.logit_gradient(logits, log_q), expected, rtol=tolerance, atol=tolerance)
+
+    def test_pearson_neyman_and_hellinger_belong_to_the_alpha_family(self) -> None:
+        logits, log_q = float64_case("family")
+        for alpha, name, factor in ((2, "pearson", 2), (-1, "neyman", 2), (0.5, "hellinger", 0.5)):
+            family = fg.divergence("alpha", alpha=alpha).logit_gradient(logits, log_q)
+            torch.testing.assert_close(factor * family, fg.divergence(name).logit_gradient(logits, log_q))
+
+    def test_rkl_is_cross_entropy_with_a_smoothed_label(self) -> None:
+        logits, log_q = float64_case("rkl")
+        logits.requires_grad_()
+        loss = torch.nn.functional.cross_entropy(logits, log_q.exp(), reduction="sum")
+        found = fg.divergence("rkl").logit_gradient(logits.detach(), log_q)
+        torch.testing.assert_close(found, torch.autograd.grad(loss, logits)[0])
+
+
+class TestShapesAndTransforms:
+    """Batch shapes, memory layouts, devices, and what PyTorch does to a function."""
+
+    @every_member
+    @pytest.mark.parametrize("batch", ((), (1,), (2, 3), (2, 1, 3), (0,)))
+    def test_any_leading_shape(self, member: Member, batch: tuple[int, ...]) -> None:
+        logits, log_q = float64_case("shape", batch)
+        found = member.divergence.logit_gradient(logits, log_q)
+        rows = [member.divergence.logit_gradient(z, t) for z, t in zip(logits.view(-1, 5), log_q.view(-1, 5), strict=True)]
+        assert found.shape == logits.shape
+        assert not rows or torch.equal(found.view(-1, 5), torch.stack(rows))
+        if member.divergence.is_divergence:
+            assert member.divergence.value(torch.log_softmax(logits, -1), log_q).shape == batch
+
+    @every_member
+    def test_strided_and_expanded_inputs(self, member: Member) -> None:
+        logits, log_q = float64_case("strides", (4,), 4)
+        expected = member.divergence.logit_gradient(logits.T.contiguous(), log_q[:1].repeat(4, 1))
+        assert torch.equal(member.divergence.logit_gradient(logits.T, log_q[:1].expand(4, 4)), expected)
+
+    @every_member
+    def test_inputs_stay_as_they_were(self, member: Member) -> None:
+        logits, log_q = float64_case("in place")
+        log_p = torch.log_softmax(logits, -1)
+        kept = [tensor.clone() for tensor in (logits, log_p, log_q)]
+        member.divergence.logit_gradient(logits, log_q)
+        member.divergence.weight(log_p, log_q)
+        assert all(map(torch.equal, (logits, log_p, log_q), kept))
+
+    @every_member
+    @any_dtype
+    def test_dtype_is_that_of_the_logits(self, member: Member, dtype: torch.dtype) -> None:
+        logits = torch.zeros(3, dtype=dtype)
+        for other in DTYPES:
+            assert member.divergence.logit_gradient(logits, target(3, 0, 0.5, other)).dtype == dtype
+
+    @every_member
+    def test_vmap(self, member: Member) -> None:
+        logits, log_q = float64_case("vmap")
+        found = torch.func.vmap(member.divergence.logit_gradient)(logits, log_q)
+        torch.testing.assert_close(found, member.divergence.logit_gradient(logits, log_q), rtol=1e-14, atol=1e-15)
+
+    @pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # PyTorch's own, in forward mode
+    @every_divergence
+    def test_jacobian_by_functional_transforms(self, name: str) -> None:
+        logits, log_q = float64_case(name, ())
+        divergence = DIVERGENCES[name].divergence
+        forward = torch.func.jacfwd(divergence.logit_gradient)(logits, log_q)
+        backward = torch.func.jacrev(divergence.logit_gradient)(logits, log_q)
+        torch.testing.assert_close(forward, backward, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(forward, forward.T, rtol=1e-10, atol=1e-12)
+
+    @every_member
+    def test_autocast_changes_nothing(self, member: Member) -> None:
+        logits, log_q = (tensor.float() for tensor in float64_case("autocast"))
+        expected = member.divergence.logit_gradient(logits, log_q)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(member.divergence.logit_gradient(logits, log_q), expected)
+
+    @every_member
+    def test_meta_tensors_give_the_shape(self, member: Member) -> None:
+        logits = torch.empty(2, 3, device="meta")
+        found = member.divergence.logit_gradient(logits, logits)
+        assert (found.shape, found.device.type) == ((2, 3), "meta")
+
+    @pytest.mark.parametrize("name", ("js", "alpha=-2.3", "triangular"))
+    def test_compile_without_graph_breaks(self, name: str) -> None:
+        logits, log_q = (tensor.float() for tensor in float64_case("compile"))
+        divergence = MEMBERS[name].divergence
+        torch._dynamo.reset()
+        compiled = torch.compile(divergence.logit_gradient, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(logits, log_q), divergence.logit_gradient(logits, log_q))
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    @every_member
+    def test_cuda_agrees_with_the_cpu(self, member: Member) -> None:
+        logits, log_q = (tensor.float() for tensor in float64_case("cuda"))
+        found = member.divergence.logit_gradient(logits.cuda(), log_q.cuda())
+        assert found.is_cuda
+        torch.testing.assert_close(found.cpu(), member.divergence.logit_gradient(logits, log_q))
+
+
+OWN = {
+    "(t-1)**4": (lambda t: 4 * (t - 1) ** 3, lambda t: (t - 1) ** 4),
+    "t*log(2*t/(1+t))": (
+        lambda t: mpmath.log(2 * t / (1 + t)) + 1 / (1 + t),
+        lambda t: t * mpmath.log(2 * t / (1 + t)),
+    ),
+    "exp(t-1)-t": (lambda t: mpmath.exp(t - 1) - 1, lambda t: mpmath.exp(t - 1) - t),
+    "sqrt(1+t**2)-(1+t)/2**0.5": (
+        lambda t: t / mpmath.sqrt(1 + t**2),
+        lambda t: mpmath.sqrt(1 + t**2) - (1 + t) / mpmath.sqrt(2),
+    ),
+    "(t+1)/2*log((t+1)/(2*sqrt(t)))": (
+        lambda t: mpmath.log((t + 1) / (2 * mpmath.sqrt(t))) / 2 + (1 - (t + 1) / (2 * t)) / 2,
+        lambda t: (t + 1) / 2 * mpmath.log((t + 1) / (2 * mpmath.sqrt(t))),
+    ),
+}
+own_generators = pytest.mark.parametrize("text", OWN)
+
+
+@pytest.fixture(scope="module")
+def own() -> dict[str, Member]:
+    return {text: Member(fg.Divergence.from_generator(text), exact.from_slope(*OWN[text])) for text in OWN}
+
+
+class TestFromGenerator:
+    """Generators of one's own: those registered, and some that no exact piece covers."""
+
+    @pytest.mark.parametrize("name", [name for name in DIVERGENCES if not name.startswith("alpha")])
+    def test_a_registered_generator_as_text_agrees(self, name: str) -> None:
+        registered = fg.divergence(name)
+        again = fg.Divergence.from_generator(str(registered.generator))
+        logits, log_q = float64_case(name)
+        log_p = torch.log_softmax(logits, -1)
+        assert again.definition.limits == registered.definition.limits
+        torch.testing.assert_close(again.logit_gradient(logits, log_q), registered.logit_gradient(logits, log_q))
+        torch.testing.assert_close(again.weight(log_p, log_q), registered.weight(log_p, log_q))
+        torch.testing.assert_close(again.value(log_p, log_q), registered.value(log_p, log_q))
+
+    @pytest.mark.parametrize("text", ("t*log(t)", "(t-1)**2/(t+1)", "(t-1)**4"))
+    @pytest.mark.parametrize("constant", ("5", "-3.25"))
+    def test_gauge_invariance(self, text: str, constant: str) -> None:
+        first = fg.Divergence.from_generator(text)
+        second = fg.Divergence.from_generator(f"{text} + ({constant})*(t - 1)")
+        logits, log_q = float64_case("gauge")
+        log_p = torch.log_softmax(logits, -1)
+        torch.testing.assert_close(second.logit_gradient(logits, log_q), first.logit_gradient(logits, log_q))
+        torch.testing.assert_close(second.weight(log_p, log_q), first.weight(log_p, log_q))
+        torch.testing.assert_close(second.value(log_p, log_q), first.value(log_p, log_q))
+
+    def test_a_sympy_expression_in_any_symbol(self) -> None:
+        x = sp.Symbol("x")
+        logits, log_q = float64_case("sympy")
+        found = fg.Divergence.from_generator(x * sp.log(x), name="mine")
+        assert found.name == "mine"
+        torch.testing.assert_close(found.logit_gradient(logits, log_q), fg.divergence("fkl").logit_gradient(logits, log_q))
+
+    @own_generators
+    @full_precision
+    def test_gradient_in_the_bulk(self, own: dict[str, Member], text: str, dtype: torch.dtype) -> None:
+        for seed, spread in enumerate((1e-6, 1e-3, 0.3, 1.0, 3.0, 8.0)):
+            for epsilon in (0.0, 0.5):
+                case = Case(random_logits(5, spread, seed).to(dtype), target(5, 0, epsilon, dtype))
+                found, correct = found_and_exact(own[text], case)
+                assert exact.error_in_ulp(found, correct.gradient, correct.largest_part) <= 32
+
+    @own_generators
+    @full_precision
+    @pytest.mark.parametrize("spread", (10.0, 50.0, 300.0))
+    def test_gradient_at_saturation(self, own: dict[str, Member], text: str, dtype: torch.dtype, spread: float) -> None:
+        for seed, label in enumerate((0, 1, 2)):
+            case = Case(random_logits(5, spread, seed).to(dtype), target(5, label, 0.5, dtype))
+            found, correct = found_and_exact(own[text], case)
+            assert exact.error_in_ulp(found, correct.gradient, correct.largest_component) <= BOUND_B
+
+    @own_generators
+    @pytest.mark.parametrize("distance", (1e-3, 0.5, 2.0))
+    def test_value(self, own: dict[str, Member], text: str, distance: float) -> None:
+        log_q = torch.log_softmax(random_logits(4, 2.0, 1), -1)
+        log_p = torch.log_softmax(log_q + random_logits(4, distance, 2), -1)
+        correct = exact.value(own[text].reference, log_p, log_q)
+        assert exact.error_in_ulp(own[text].divergence.value(log_p, log_q)[None], [correct], correct) <= 256
+
+    @own_generators
+    @any_dtype
+    def test_never_nan(self, own: dict[str, Member], text: str, dtype: torch.dtype) -> None:
+        for spread in (0.0, 1.0, 10.0, 100.0, 1e4, torch.finfo(dtype).max):
+            for top in (0, 1):
+                logits = torch.zeros(10, dtype=dtype)
+                logits[top] = spread
+                for epsilon in (0.0, 0.99):
+                    assert not own[text].divergence.logit_gradient(logits, target(10, 0, epsilon, dtype)).isnan().any()
+
+    @own_generators
+    def test_one_hot_target(self, own: dict[str, Member], text: str) -> None:
+        divergence, log_q = own[text].divergence, target(4, 0, 1.0)
+        logits = torch.tensor([0.0, 1, 2, -3], dtype=DOUBLE)
+        if divergence.needs_full_support:
+            with pytest.raises(ValueError, match="log_q"):
+                divergence.logit_gradient(logits, log_q)
+        else:
+            assert divergence.logit_gradient(logits, log_q).isfinite().all()
+
+    def test_slopes_stay_right_at_extreme_ratios(self, own: dict[str, Member]) -> None:
+        log_q = torch.tensor([-200.0, 0.0], dtype=SINGLE)
+        for member in (own["sqrt(1+t**2)-(1+t)/2**0.5"], own["t*log(2*t/(1+t))"]):
+            case = Case(torch.tensor([3.0, 0.0]), log_q)
+            found, correct = found_and_exact(member, case)
+            assert exact.error_in_ulp(found, correct.gradient, correct.largest_part) <= BOUND_A
+
+    @own_generators
+    def test_double_backward(self, own: dict[str, Member], text: str) -> None:
+        logits, log_q = float64_case("own", (), 4)
+        gradient = own[text].divergence.logit_gradient
+        found = torch.func.jacrev(gradient)(logits, log_q)
+        step = 1e-6 * torch.eye(4, dtype=DOUBLE)
+        expected = torch.stack([(gradient(logits + s, log_q) - gradient(logits - s, log_q)) / 2e-6 for s in step], -1)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+
+    def test_the_generator_can_be_read_back(self) -> None:
+        for text in ("exp(t)/exp(1) - t", "exp(1)*(t - 1)**2", "(t-1)**2*(t+1)**3", "t**(5/3) - 5*t/3 + 2/3"):
+            given_back = fg.Divergence.from_generator(text).generator
+            point = {symbol: sp.Rational(7, 3) for symbol in given_back.free_symbols}
+            expected = sp.N(sp.sympify(sp.parse_expr(text)).subs(sp.Symbol("t"), sp.Rational(7, 3)))
+            assert abs(float(given_back.subs(point)) - float(expected)) < 1e-12
+
+
+class TestErrors:
+    """Bad input names the argument, what it holds and the rule."""
+
+    divergence = fg.divergence("js")
+    log_q = torch.tensor([0.2, 0.8]).log()
+
+    @pytest.mark.parametrize(
+        ("logits", "error", "message"),
+        (
+            (torch.zeros(3), ValueError, r"log_q must have the shape of logits, \(3,\), not \(2,\)"),
+            (torch.zeros(4, 2), ValueError, r"log_q must have the shape of logits, \(4, 2\), not \(2,\)"),
+            (torch.tensor([0, 1]), TypeError, "logits must be floating point, not torch.int64"),
+            (torch.tensor([True, False]), TypeError, "logits must be floating point, not torch.bool"),
+            (torch.zeros(2, dtype=torch.complex64), TypeError, "logits must be floating point, not torch.complex64"),
+            ([0.0, 1.0], TypeError, "logits must be a torch.Tensor, not list"),
+            (torch.tensor([math.nan, 0]), ValueError, "logits must be finite.*NaN"),
+            (torch.tensor([math.inf, 0]), ValueError, "logits must be finite.*inf"),
+            (torch.tensor(1.0), ValueError, r"logits must have shape \(..., classes\), not \(\)"),
+            (torch.zeros(2, 0), ValueError, r"logits must have shape \(..., classes\), not \(2, 0\)"),
+        ),
+    )
+    def test_logits(self, logits: object, error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=message):
+            self.divergence.logit_gradient(logits, self.log_q)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("log_q", "message"),
+        (
+            (torch.tensor([0.2, 0.8]), "log_q must be log-probabilities, at most 0.*0.8"),
+            (torch.tensor([-1.0, -1.0]), "log_q must be the logarithm of a distribution.*0.73.*sum to 1"),
+            (torch.tensor([math.nan, 0.0]), "log_q must be log-probabilities.*[nN]a[nN]"),
+            (torch.tensor([-math.inf, -math.inf]), "log_q must be the logarithm of a distribution"),
+        ),
+    )
+    def test_a_target_that_is_no_distribution(self, log_q: Tensor, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            self.divergence.logit_gradient(torch.zeros(2), log_q)
+
+    @pytest.mark.parametrize("method", ("value", "weight"))
+    def test_probabilities_in_place_of_their_logarithms(self, method: str) -> None:
+        with pytest.raises(ValueError, match="log_p must be log-probabilities"):
+            getattr(self.divergence, method)(torch.tensor([0.2, 0.8]), self.log_q)
+
+    @pytest.mark.parametrize("name", [n for n, m in MEMBERS.items() if m.divergence.needs_full_support])
+    @pytest.mark.parametrize("method", ("weight", "logit_gradient"))
+    def test_a_zero_in_the_target_of_a_divergence_that_is_infinite_there(self, name: str, method: str) -> None:
+        with pytest.raises(ValueError, match=f"log_q.*{name.partition('=')[0]} is infinite"):
+            getattr(MEMBERS[name].divergence, method)(torch.tensor([0.5, 0.5]).log(), torch.tensor([0.0, -math.inf]))
+
+    def test_the_printed_weight_has_no_value(self) -> None:
+        with pytest.raises(ValueError, match="js_printed"):
+            fg.divergence("js_printed").value(self.log_q, self.log_q)
+        assert fg.divergence("js_printed").generator is None
+
+    @pytest.mark.parametrize(
+        ("name", "parameters", "error", "message"),
+        (
+            ("kl", {}, ValueError, "'kl' is not one of rkl, fkl, js"),
+            (5, {}, (TypeError, ValueError), "5"),
+            (["js"], {}, (TypeError, ValueError), "divergence|name"),
+            ("js", {"alpha": 1}, ValueError, "'js' takes no parameter.*alpha"),
+            ("alpha", {"beta": 1}, ValueError, "beta"),
+            ("alpha", {"alpha": math.nan}, ValueError, "alpha must be .*nan"),
+            ("alpha", {"alpha": math.inf}, ValueError, "alpha must be .*inf"),
+            ("alpha", {"alpha": "x"}, (TypeError, ValueError), "alpha must be .*'x'"),
+            ("alpha", {"alpha": True}, (TypeError, ValueError), "alpha must be .*True"),
+        ),
+    )
+    def test_unknown_names_and_parameters(self, name, parameters, error, message: str) -> None:  # noqa: ANN001
+        with pytest.raises(error, match=message):
+            fg.divergence(name, **parameters)
+
+    @pytest.mark.parametrize("alpha", (-2.3, 0, 0.5, 1, 1e-9, 2))
+    def test_every_member_of_the_family_has_a_generator(self, alpha: float) -> None:
+        generator = fg.divergence("alpha", alpha=alpha).generator
+        assert abs(generator.subs(dict.fromkeys(generator.free_symbols, 1))) < 1e-12
+
+    @settings(max_examples=20)
+    @given(st.floats(-64, 64))
+    def test_any_parameter_of_the_family_works(self, alpha: float) -> None:
+        gradient = fg.divergence("alpha", alpha=alpha).logit_gradient(torch.zeros(2), self.log_q)
+        assert gradient.isfinite().all()

@@ -113,7 +113,7 @@ class TestAccuracy:
     @pytest.mark.parametrize("name", VANISHING)
     def test_the_plain_closed_form_fails_where_the_library_holds(self, name: str) -> None:
         member = MEMBERS[name]
-        case = Case(torch.tensor([30.0, 0.0, 1.0, -2.0]), target(4, 0, 0.9, SINGLE))
+        case = Case(torch.tensor([45.0, 0.0, 1.0, -2.0]), target(4, 0, 0.9, SINGLE))
         log_p = torch.log_softmax(case.logits, -1)
         w = member.divergence.weight(log_p, case.log_q)
         plain = w - log_p.exp() * w.sum()
@@ -250,8 +250,10 @@ class TestAutograd:
         logits, log_q = float64_case(name)
         logits.requires_grad_()
         divergence = DIVERGENCES[name].divergence
-        through_value = torch.autograd.grad(divergence.value(torch.log_softmax(logits, -1), log_q).sum(), logits)[0]
-        torch.testing.assert_close(through_value, divergence.logit_gradient(logits.detach(), log_q), rtol=1e-9, atol=1e-10)
+        value = divergence.value(torch.log_softmax(logits, -1), log_q)
+        through_value = torch.autograd.grad(value.sum(), logits)[0]
+        expected = divergence.logit_gradient(logits.detach(), log_q)
+        torch.testing.assert_close(through_value, expected, rtol=1e-9, atol=1e-10)
 
     @every_divergence
     def test_gradient_of_the_value_is_finite_at_saturation(self, name: str) -> None:
@@ -397,7 +399,8 @@ class TestShapesAndTransforms:
     def test_any_leading_shape(self, member: Member, batch: tuple[int, ...]) -> None:
         logits, log_q = float64_case("shape", batch)
         found = member.divergence.logit_gradient(logits, log_q)
-        rows = [member.divergence.logit_gradient(z, t) for z, t in zip(logits.view(-1, 5), log_q.view(-1, 5), strict=True)]
+        flat = zip(logits.view(-1, 5), log_q.view(-1, 5), strict=True)
+        rows = [member.divergence.logit_gradient(*row) for row in flat]
         assert found.shape == logits.shape
         assert not rows or torch.equal(found.view(-1, 5), torch.stack(rows))
         if member.divergence.is_divergence:
@@ -479,7 +482,7 @@ OWN = {
     ),
     "exp(t-1)-t": (lambda t: mpmath.exp(t - 1) - 1, lambda t: mpmath.exp(t - 1) - t),
     "sqrt(1+t**2)-(1+t)/2**0.5": (
-        lambda t: t / mpmath.sqrt(1 + t**2),
+        lambda t: t / mpmath.sqrt(1 + t**2) - 1 / mpmath.sqrt(2),
         lambda t: mpmath.sqrt(1 + t**2) - (1 + t) / mpmath.sqrt(2),
     ),
     "(t+1)/2*log((t+1)/(2*sqrt(t)))": (
@@ -525,7 +528,8 @@ class TestFromGenerator:
         logits, log_q = float64_case("sympy")
         found = fg.Divergence.from_generator(x * sp.log(x), name="mine")
         assert found.name == "mine"
-        torch.testing.assert_close(found.logit_gradient(logits, log_q), fg.divergence("fkl").logit_gradient(logits, log_q))
+        expected = fg.divergence("fkl").logit_gradient(logits, log_q)
+        torch.testing.assert_close(found.logit_gradient(logits, log_q), expected)
 
     @own_generators
     @full_precision
@@ -546,7 +550,7 @@ class TestFromGenerator:
             assert exact.error_in_ulp(found, correct.gradient, correct.largest_component) <= BOUND_B
 
     @own_generators
-    @pytest.mark.parametrize("distance", (1e-3, 0.5, 2.0))
+    @pytest.mark.parametrize("distance", (1e-6, 1e-3, 0.5, 2.0))
     def test_value(self, own: dict[str, Member], text: str, distance: float) -> None:
         log_q = torch.log_softmax(random_logits(4, 2.0, 1), -1)
         log_p = torch.log_softmax(log_q + random_logits(4, distance, 2), -1)
@@ -590,7 +594,7 @@ class TestFromGenerator:
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
     def test_the_generator_can_be_read_back(self) -> None:
-        for text in ("exp(t)/exp(1) - t", "exp(1)*(t - 1)**2", "(t-1)**2*(t+1)**3", "t**(5/3) - 5*t/3 + 2/3"):
+        for text in ("exp(t)/exp(1) - t", "exp(1)*(t - 1)**2", "(t-1)**2 + (t**3-3*t+2)/7", "t**(5/3) - 5*t/3 + 2/3"):
             given_back = fg.Divergence.from_generator(text).generator
             point = {symbol: sp.Rational(7, 3) for symbol in given_back.free_symbols}
             expected = sp.N(sp.sympify(sp.parse_expr(text)).subs(sp.Symbol("t"), sp.Rational(7, 3)))
@@ -612,7 +616,7 @@ class TestErrors:
             (torch.tensor([True, False]), TypeError, "logits must be floating point, not torch.bool"),
             (torch.zeros(2, dtype=torch.complex64), TypeError, "logits must be floating point, not torch.complex64"),
             ([0.0, 1.0], TypeError, "logits must be a torch.Tensor, not list"),
-            (torch.tensor([math.nan, 0]), ValueError, "logits must be finite.*NaN"),
+            (torch.tensor([math.nan, 0]), ValueError, "logits must be finite.*nan"),
             (torch.tensor([math.inf, 0]), ValueError, "logits must be finite.*inf"),
             (torch.tensor(1.0), ValueError, r"logits must have shape \(..., classes\), not \(\)"),
             (torch.zeros(2, 0), ValueError, r"logits must have shape \(..., classes\), not \(2, 0\)"),
@@ -625,9 +629,9 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("log_q", "message"),
         (
-            (torch.tensor([0.2, 0.8]), "log_q must be log-probabilities, at most 0.*0.8"),
-            (torch.tensor([-1.0, -1.0]), "log_q must be the logarithm of a distribution.*0.73.*sum to 1"),
-            (torch.tensor([math.nan, 0.0]), "log_q must be log-probabilities.*[nN]a[nN]"),
+            (torch.tensor([0.2, 0.8]), "log_q must be log-probabilities, at most 0.*0.2"),
+            (torch.tensor([-1.0, -1.0]), "log_q must be the logarithm of a distribution.*sum to 0.73"),
+            (torch.tensor([math.nan, 0.0]), "log_q must be log-probabilities.*nan"),
             (torch.tensor([-math.inf, -math.inf]), "log_q must be the logarithm of a distribution"),
         ),
     )
@@ -655,8 +659,8 @@ class TestErrors:
         ("name", "parameters", "error", "message"),
         (
             ("kl", {}, ValueError, "'kl' is not one of rkl, fkl, js"),
-            (5, {}, (TypeError, ValueError), "5"),
-            (["js"], {}, (TypeError, ValueError), "divergence|name"),
+            (5, {}, TypeError, "divergence must be .* not int"),
+            (["js"], {}, TypeError, "divergence must be .* not list"),
             ("js", {"alpha": 1}, ValueError, "'js' takes no parameter.*alpha"),
             ("alpha", {"beta": 1}, ValueError, "beta"),
             ("alpha", {"alpha": math.nan}, ValueError, "alpha must be .*nan"),
@@ -665,7 +669,7 @@ class TestErrors:
             ("alpha", {"alpha": True}, (TypeError, ValueError), "alpha must be .*True"),
         ),
     )
-    def test_unknown_names_and_parameters(self, name, parameters, error, message: str) -> None:  # noqa: ANN001
+    def test_unknown_names_and_parameters(self, name, parameters, error, message: str) -> None:
         with pytest.raises(error, match=message):
             fg.divergence(name, **parameters)
 

@@ -125,7 +125,7 @@ def plain_divergence(name: str, logits: Tensor, log_q: Tensor) -> Tensor:
     return (q * plain_generator(name)(torch.softmax(logits, -1) / q)).sum(-1)
 
 
-def plain_generator(name: str):  # noqa: ANN201
+def plain_generator(name: str):
     """The generator f(t) as a function of a tensor."""
     if not name.startswith("alpha="):
         return PLAIN_GENERATORS[name]

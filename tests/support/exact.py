@@ -63,11 +63,16 @@ def alpha_reference(alpha: float) -> Reference:
     )
 
 
-def from_slope(slope: Callable[[mpf], mpf], generator: Callable[[mpf], mpf] | None = None) -> Reference:
-    """The reference of a generator of one's own, from f' (any gauge) and f."""
-    at_one = slope(mpf(1))
-    value = None if generator is None else lambda p, q: q * (generator(p / q) - at_one * (p / q - 1))
-    return Reference(lambda p, q: p * (slope(p / q) - at_one), value)
+def from_slope(slope: Callable[[mpf], mpf], generator: Callable[[mpf], mpf]) -> Reference:
+    """The reference of a generator of one's own, from f' and f."""
+
+    def tangent() -> mpf:
+        return slope(mpf(1))
+
+    return Reference(
+        lambda p, q: p * (slope(p / q) - tangent()),
+        lambda p, q: q * (generator(p / q) - tangent() * (p / q - 1)),
+    )
 
 
 def numbers(tensor: Tensor) -> list[mpf]:

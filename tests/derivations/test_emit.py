@@ -1,0 +1,108 @@
+"""What is emitted is what is committed, and nothing false can be emitted."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import sympy as sp
+
+from derivations import divergences, emit
+from fguidance import _generated, symbolic
+from fguidance.symbolic import t
+
+PLAIN = [row for row in divergences.DIVERGENCES if row.parameter is None]
+every_row = pytest.mark.parametrize("row", PLAIN, ids=lambda row: row.name)
+
+
+def test_the_committed_reference_is_what_is_emitted() -> None:
+    assert Path(_generated.__file__).read_text(encoding="utf-8") == emit.reference_text()
+
+
+def test_emission_is_the_same_twice() -> None:
+    assert emit.reference_text() == emit.reference_text()
+
+
+def changed(piece: symbolic.Piece, index: int, value: sp.Expr) -> symbolic.Piece:
+    arguments = (*piece.arguments[:index], value, *piece.arguments[index + 1 :])
+    return dataclasses.replace(piece, arguments=arguments)
+
+
+@every_row
+def test_pieces_are_proved(row: divergences.Row) -> None:
+    emit.prove_pieces(row.name, row.generator, symbolic.pieces(row.generator))
+
+
+@every_row
+def test_a_piece_with_another_coefficient_is_refused(row: divergences.Row) -> None:
+    first, *rest = symbolic.pieces(row.generator)
+    for coefficient in (2 * first.arguments[0], -first.arguments[0]):
+        with pytest.raises(emit.EmissionFailed, match=row.name):
+            emit.prove_pieces(row.name, row.generator, (changed(first, 0, coefficient), *rest))
+
+
+@pytest.mark.parametrize("row", [row for row in PLAIN if row.name != "fkl"], ids=lambda row: row.name)
+def test_a_piece_with_another_power_or_shift_is_refused(row: divergences.Row) -> None:
+    first, *rest = sorted(symbolic.pieces(row.generator), key=lambda piece: -len(piece.arguments))
+    with pytest.raises(emit.EmissionFailed, match=row.name):
+        emit.prove_pieces(row.name, row.generator, (changed(first, 1, first.arguments[1] + 1), *rest))
+
+
+@every_row
+def test_a_missing_or_a_repeated_piece_is_refused(row: divergences.Row) -> None:
+    pieces = symbolic.pieces(row.generator)
+    for wrong in (pieces[1:], (*pieces, pieces[0])):
+        with pytest.raises(emit.EmissionFailed, match=row.name):
+            emit.prove_pieces(row.name, row.generator, wrong)
+
+
+def test_pieces_of_another_divergence_are_refused() -> None:
+    for row in PLAIN:
+        for other in PLAIN:
+            if row is not other:
+                with pytest.raises(emit.EmissionFailed):
+                    emit.prove_pieces(row.name, row.generator, symbolic.pieces(other.generator))
+
+
+def test_a_generator_without_pieces_cannot_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = divergences.Row("quartic", "quartic", (t - 1) ** 4, "nowhere")
+    monkeypatch.setattr(emit, "DIVERGENCES", (row,))
+    with pytest.raises(emit.EmissionFailed, match="quartic"):
+        emit.reference_text()
+
+
+def test_tails_that_are_not_f_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = symbolic.tails
+    monkeypatch.setattr(symbolic, "tails", lambda generator: right(2 * generator))
+    with pytest.raises(emit.EmissionFailed):
+        emit.reference_text()
+
+
+def test_tails_at_infinity_that_are_not_the_dual_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = symbolic.tails
+
+    def wrong(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+        at_zero, at_infinity = right(generator)
+        return at_zero, 2 * at_infinity
+
+    monkeypatch.setattr(symbolic, "tails", wrong)
+    with pytest.raises(emit.EmissionFailed):
+        emit.reference_text()
+
+
+def test_a_wrong_printed_weight_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = dataclasses.replace(divergences.JS_PRINTED, weight=-divergences.JS_PRINTED.weight)
+    monkeypatch.setattr(emit, "JS_PRINTED", row)
+    with pytest.raises(emit.EmissionFailed, match="js_printed"):
+        emit.reference_text()
+
+
+def test_a_wrong_alpha_slope_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emit, "ALPHA_SLOPE", 2 * divergences.ALPHA_SLOPE)
+    with pytest.raises(emit.EmissionFailed, match="alpha"):
+        emit.reference_text()
+
+
+def test_write_puts_every_file_under_the_root(tmp_path: Path) -> None:
+    written = emit.write(tmp_path)
+    assert all(path.is_relative_to(tmp_path) and path.stat().st_size for path in written)
+    assert {path.name for path in written} >= {"_generated.py", "divergences.md", "ledger.md"}

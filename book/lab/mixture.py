@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from scipy.stats import t as student_t
 from torch import Tensor
 
-from fguidance import Guidance
-from fguidance.diffusion import Schedule, StepRecord, sample
+from fguidance.diffusion import ImageGuidance, Schedule, StepRecord, sample
+from fguidance.evaluation import frechet_distance
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def guided_samples(
     labels: Tensor,
     seed: int,
     *,
-    guidance: Guidance | None = None,
+    guidance: ImageGuidance | None = None,
     guidance_scale: float = 1.0,
     conditional: bool = False,
     steps: int = 100,
@@ -106,19 +107,28 @@ def guided_samples(
     return points.flatten(1)
 
 
-def saturated_variance(schedule: Schedule, pull: float) -> float:
-    """The variance per coordinate of one component sampled under a guidance gradient of pull * (mu_y - x_0).
+def saturated_moments(schedule: Schedule, pull: float, shift: float) -> tuple[float, float]:
+    """What guidance makes of one component where the classifier is certain of it all along.
 
-    That is what the guidance of Ma et al. becomes where the classifier is certain, with pull = tau_1 - tau_2. The
-    deviation from the component's centre then follows a linear recursion.
+    There the guidance gradient at the predicted clean point is `pull` * (mu_y - x_0) plus a constant, and the
+    deviation from mu_y follows a linear recursion.
+
+    Args:
+        schedule: the steps that the sampler takes.
+        pull: tau_1 - tau_2.
+        shift: length of the constant.
+
+    Returns:
+        The mean deviation along the constant and the variance per coordinate, 0 and about 1 without guidance.
     """
-    variance = 1.0
+    mean, variance = 0.0, 1.0
     for step in range(len(schedule) - 1, -1, -1):
-        beta, kept = schedule.betas[step].item(), schedule.alphas_cumprod[step].sqrt().item()
-        added = schedule.posterior_variance[1].item() if step == 0 else beta
-        variance *= (math.sqrt(1 - beta) - added * pull * kept) ** 2
-        variance += beta if step > 0 else 0.0
-    return variance
+        beta, kept = schedule.betas[step].item(), schedule.alphas_cumprod[step].item()
+        step_size = schedule.posterior_variance[1].item() if step == 0 else beta
+        factor = math.sqrt(1 - beta) - step_size * pull * math.sqrt(kept)
+        mean = factor * mean + step_size * shift
+        variance = factor**2 * variance + (beta if step > 0 else 0.0)
+    return mean, variance
 
 
 @dataclass(frozen=True)
@@ -130,12 +140,14 @@ class SampleStatistics:
         confidence: mean probability that the exact classifier gives the label.
         spread: trace of the samples' covariance; the component's own is its dimension.
         displacement: component of (sample mean - mu_y) that points away from the other components' mean.
+        distance: squared Fréchet distance between the samples' normal fit and the component; 0 if they agree.
     """
 
     agreement: float
     confidence: float
     spread: float
     displacement: float
+    distance: float
 
 
 def statistics_of(mixture: Mixture, points: Tensor, label: int) -> SampleStatistics:
@@ -143,9 +155,24 @@ def statistics_of(mixture: Mixture, points: Tensor, label: int) -> SampleStatist
     probabilities = mixture.logits(points).softmax(-1)
     others = torch.cat([mixture.means[:label], mixture.means[label + 1 :]]).mean(0)
     outward = (mixture.means[label] - others) / (mixture.means[label] - others).norm()
+    covariance = points.T.cov()
     return SampleStatistics(
         agreement=(probabilities.argmax(-1) == label).double().mean().item(),
         confidence=probabilities[:, label].mean().item(),
-        spread=points.T.cov().trace().item(),
+        spread=covariance.trace().item(),
         displacement=((points.mean(0) - mixture.means[label]) @ outward).item(),
+        distance=frechet_distance(points.mean(0), covariance, mixture.means[label], torch.eye(len(covariance))),
     )
+
+
+def ring(components: int, radius: float) -> Mixture:
+    """Components evenly spread on a circle around the origin of the plane, the first one straight up."""
+    angle = math.pi / 2 + 2 * math.pi * torch.arange(components, dtype=torch.float64) / components
+    return Mixture(radius * torch.stack([angle.cos(), angle.sin()], dim=1))
+
+
+def mean_and_half_width(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over the seeds, axis 0, and the half-width of its 95 % interval by Student's t."""
+    seeds = len(values)
+    quantile = student_t.ppf(0.975, seeds - 1)
+    return values.mean(0), quantile * values.std(0) / math.sqrt(seeds)

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,15 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 import fguidance as fg
 from fguidance.diffusion import Schedule, predict_clean
-from lab.mixture import Mixture, exact_model, guided_samples, saturated_variance, statistics_of
+from lab.mixture import (
+    Mixture,
+    exact_model,
+    guided_samples,
+    mean_and_half_width,
+    ring,
+    saturated_moments,
+    statistics_of,
+)
 
 SCHEDULE = Schedule.linear(1000)
 TRIANGLE = Mixture(torch.tensor([[0.0, 1.5], [-1.3, -0.75], [1.3, -0.75]], dtype=torch.float64))
@@ -100,19 +109,22 @@ def test_equal_seeds_give_equal_noise_and_the_scale_of_the_guidance_counts():
     assert not torch.allclose(plain, guided_samples(TRIANGLE, SCHEDULE, labels, seed=4))
 
 
-@pytest.mark.parametrize("tau_marginal", [0.5, 1.0])
-def test_far_components_give_the_variance_of_a_certain_classifier(tau_marginal):
+@pytest.mark.parametrize("tau_marginal, epsilon", [(0.5, 1.0), (1.0, 0.5), (0.5, 0.0)])
+def test_far_components_give_the_moments_of_a_certain_classifier(tau_marginal, epsilon):
     # The other component is far away: the classifier is certain all along.
     mixture = Mixture(torch.tensor([[0.0, 0.0], [30.0, 0.0]], dtype=torch.float64))
     labels = torch.zeros(20_000, dtype=torch.int64)
-    guidance = fg.Guidance(tau_joint=1.0, tau_marginal=tau_marginal)
+    alpha = 0.1
+    guidance = fg.Guidance(divergence="rkl", alpha=alpha, epsilon=epsilon, tau_joint=1.0, tau_marginal=tau_marginal)
     x = guided_samples(mixture, SCHEDULE, labels, 0, guidance=guidance, conditional=True)
-    expected = saturated_variance(SCHEDULE.respace(100), 1.0 - tau_marginal)
-    torch.testing.assert_close(x.var(0), torch.full((2,), expected).double(), atol=0.03, rtol=0)
+    shift = alpha * (1 - epsilon) * 15.0
+    mean, variance = saturated_moments(SCHEDULE.respace(100), 1.0 - tau_marginal, shift)
+    torch.testing.assert_close(x.mean(0), torch.tensor([mean, 0.0]).double(), atol=0.03, rtol=0)
+    torch.testing.assert_close(x.var(0), torch.full((2,), variance).double(), atol=0.03, rtol=0)
 
 
 def test_without_guidance_only_the_noise_left_out_at_the_last_step_is_missing():
-    assert saturated_variance(SCHEDULE, 0.0) == pytest.approx(1 - SCHEDULE.betas[0].item(), abs=1e-12)
+    assert saturated_moments(SCHEDULE, 0.0, 0.0) == (0.0, pytest.approx(1 - SCHEDULE.betas[0].item(), abs=1e-12))
 
 
 def test_statistics_of_points_that_are_known():
@@ -122,6 +134,24 @@ def test_statistics_of_points_that_are_known():
     assert found.confidence == pytest.approx(TRIANGLE.logits(points).softmax(-1)[:, 0].mean().item())
     assert found.spread == pytest.approx(2 / 3 + 4 / 3)
     assert found.displacement == pytest.approx(1.0)
+    # The covariance is [[2/3, 2/3], [2/3, 4/3]]; W2 to a standard normal is 1 + sum (sqrt(eigenvalue) - 1)^2.
+    roots = [math.sqrt(1 - math.sqrt(5) / 3), math.sqrt(1 + math.sqrt(5) / 3)]
+    assert found.distance == pytest.approx(1 + sum((root - 1) ** 2 for root in roots))
     inward = statistics_of(TRIANGLE, points - torch.tensor([0.0, 5.0]), label=0)
     assert inward.agreement == 0.0
     assert inward.displacement == pytest.approx(-4.0)
+
+
+def test_ring_has_its_centre_at_the_origin_and_its_first_component_on_top():
+    mixture = ring(5, radius=2.0)
+    torch.testing.assert_close(mixture.means.mean(0), torch.zeros(2).double(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(mixture.means.norm(dim=1), torch.full((5,), 2.0).double())
+    torch.testing.assert_close(mixture.means[0], torch.tensor([0.0, 2.0]).double(), atol=1e-12, rtol=0)
+
+
+def test_interval_is_that_of_student():
+    values = torch.randn(7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mean, half_width = mean_and_half_width(values)
+    for column, centre, half in zip(values.T, mean.tolist(), half_width.tolist(), strict=True):
+        low, high = scipy.stats.ttest_1samp(column, 0.0).confidence_interval(0.95)
+        assert (centre - half, centre + half) == pytest.approx((low, high))

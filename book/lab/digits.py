@@ -41,6 +41,7 @@ class Config:
     samples_per_class: int = 50
     first_sample_seed: int = 0
     guidance_scale: float = 1.0
+    other_scales: tuple[float, ...] = (0.5, 1.5, 2.0, 3.0)
     sine_gamma: float = 0.3
     tau_joint: float = 1.0
     tau_marginal: float = 0.5
@@ -54,12 +55,13 @@ class Config:
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the results: what guides, and by which number the guiding classifier's logits are divided."""
+    """One row of the results: what guides, how strongly, and what the guiding classifier's logits are divided by."""
 
     key: str
     name: str
     guidance: ImageGuidance | None
     temperature: float
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -167,20 +169,29 @@ def variants(config: Config, temperature: float) -> list[Variant]:
     """The rows of the results; all but two use the calibrated classifier and the same settings."""
     taus = {"tau_joint": config.tau_joint, "tau_marginal": config.tau_marginal}
     strength = {"alpha": config.alpha, "epsilon": config.epsilon}
-    ma = Guidance(alpha=0.0, **taus)
+    ma = _ma(config)
     printed = Guidance(divergence="js_printed", **strength, **taus)
-    rows = [
-        Variant("unguided", "unguided", None, 1.0),
-        Variant("ma_uncalibrated", "Ma et al. (T = 1)", ma, 1.0),
-        Variant("ma", "Ma et al.", ma, temperature),
-        Variant("tilted", "tilted", Guidance(alpha=0.0, tilt=config.tilt, **taus), temperature),
-        Variant("entropy", "entropy", Guidance(alpha=0.0, entropy=config.entropy, **taus), temperature),
+    guided: list[tuple[str, str, ImageGuidance]] = [
+        ("ma", "Ma et al.", ma),
+        ("tilted", "tilted", Guidance(alpha=0.0, tilt=config.tilt, **taus)),
+        ("entropy", "entropy", Guidance(alpha=0.0, entropy=config.entropy, **taus)),
+        *((key, key.upper(), Guidance(divergence=key, **strength, **taus)) for key in ("rkl", "fkl", "js")),
+        ("js_printed", "JS as printed", printed),
+        ("js_printed_turned", "JS printed (turned)", SignTurned(printed, ma)),
     ]
-    for key in ("rkl", "fkl", "js"):
-        rows.append(Variant(key, key.upper(), Guidance(divergence=key, **strength, **taus), temperature))
-    rows.append(Variant("js_printed", "JS as printed", printed, temperature))
-    rows.append(Variant("js_printed_turned", "JS printed (turned)", SignTurned(printed, ma), temperature))
-    return rows
+    return [
+        Variant("unguided", "unguided", None, 1.0),
+        Variant("ma_uncalibrated", "Ma et al. (T = 1)", ma, 1.0, config.guidance_scale),
+        *(Variant(key, name, guidance, temperature, config.guidance_scale) for key, name, guidance in guided),
+    ]
+
+
+def other_strengths(config: Config, temperature: float) -> list[Variant]:
+    """Ma et al.'s guidance with the calibrated classifier at other guidance scales."""
+    return [
+        Variant(f"ma_{scale:g}", f"Ma et al., s = {scale:g}", _ma(config), temperature, scale)
+        for scale in config.other_scales
+    ]
 
 
 def requested_labels(config: Config) -> Tensor:
@@ -202,7 +213,7 @@ def draw(trained: Trained, rows: list[Variant], config: Config) -> dict[str, Ten
                 labels,
                 guidance=row.guidance,
                 classifier=_at_temperature(trained.guiding, row.temperature) if row.guidance else None,
-                guidance_scale=config.guidance_scale,
+                guidance_scale=row.scale,
                 sine_gamma=config.sine_gamma,
                 shape=(1, 8, 8),
                 seeds=seeds,
@@ -238,6 +249,10 @@ def settings(config: Config) -> dict[str, object]:
         nested = value.items() if isinstance(value, dict) else [("", value)]
         flat.update({f"{name}.{inner}".rstrip("."): entry for inner, entry in nested})
     return flat
+
+
+def _ma(config: Config) -> Guidance:
+    return Guidance(alpha=0.0, tau_joint=config.tau_joint, tau_marginal=config.tau_marginal)
 
 
 def _at_temperature(classifier: GuidingClassifier, temperature: float) -> Callable[[Tensor], Tensor]:

@@ -101,6 +101,23 @@ def metrics_chart(results: Results, rows: Sequence[Variant]) -> Figure:
     return figure
 
 
+def strength_chart(results: Results, rows: Sequence[Variant], scaled: Sequence[Variant]) -> Figure:
+    """Each row's trade-offs against the line that Ma et al.'s guidance draws when only its scale is changed."""
+    figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 1.75 * WIDTH))
+    line = [results.keys.index(row.key) for row in sorted(scaled, key=lambda row: row.scale)]
+    for panel, (across, up) in zip(axes, ((2, 1), (3, 0)), strict=True):
+        panel.plot(results.values[line, across], results.values[line, up], "-", color=COLOURS["ma"], label="Ma et al.")
+        for row in scaled:
+            _cross(panel, results, row, across, up, COLOURS["ma"], "")
+            at = results.values[results.keys.index(row.key)][[across, up]].tolist()
+            panel.annotate(f"{row.scale:g}", at, xytext=(4, 5), textcoords="offset points", fontsize=8)
+        for row in rows:
+            _cross(panel, results, row, across, up, colour(row.key), row.name)
+        panel.set(xlabel=METRICS[across], ylabel=METRICS[up])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
 def results_table(results: Results, rows: Sequence[Variant]) -> str:
     """Metrics and twice their jackknife errors as a Markdown table."""
     head = ["guidance", *METRICS]
@@ -151,6 +168,14 @@ def plain_table(cells: dict[str, object]) -> str:
 def _show(axes: Axes, image: Tensor) -> None:
     axes.imshow(image, cmap="gray_r", vmin=-1, vmax=1, interpolation="nearest")
     axes.set_axis_off()
+
+
+def _cross(panel: Axes, results: Results, row: Variant, across: int, up: int, shade: str, label: str) -> None:
+    index = results.keys.index(row.key)
+    value, error = results.values[index], 2 * results.errors[index]
+    panel.errorbar(
+        value[across], value[up], error[up], error[across], fmt="o", color=shade, elinewidth=0.8, label=label or None
+    )
 
 
 def _binned(x: Tensor, y: Tensor, group: Tensor) -> tuple[list[float], list[float]]:

@@ -118,8 +118,9 @@ def _emit_row(row: Row) -> str:
         raise EmissionFailed(f"{row.name}: f' is no sum of increasing pieces")
     prove_pieces(row.name, row.generator, pieces)
     at_zero, at_infinity = symbolic.tails(row.generator)
-    fixed = symbolic.gauge_fixed(row.generator).subs(t, sp.exp(log_ratio))
-    _require_equal(row.name, at_zero.rewrite(sp.exp).rewrite(sp.log), fixed)
+    fixed = symbolic.gauge_fixed(row.generator)
+    for tail, expected in ((at_zero, fixed), (at_infinity, t * fixed.subs(t, 1 / t))):
+        _require_equal(row.name, tail.rewrite(sp.exp).rewrite(sp.log), expected.subs(t, sp.exp(log_ratio)))
     return "\n".join(
         (
             f"def {row.name}(at: Contrast) -> Term:",

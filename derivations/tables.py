@@ -7,12 +7,12 @@ from fguidance import symbolic
 from fguidance.symbolic import t
 
 FORMULAS = """\
-| name | $f(t)$ | $f'(t)$, gauge $f'(1) = 0$ | weight $w$ | source |
-|---|---|---|---|---|
+| name | $f(t)$ | $f'(t)$, gauge $f'(1) = 0$ | weight $w$ |
+|---|---|---|---|
 """
 LIMITS = """\
-| name | $f''(1)$ | $t f'(t)$ as $t \\to 0$ | force at one-hot $p$ | $f(0)$ | $f(t)/t$ as $t \\to \\infty$ |
-|---|---|---|---|---|---|
+| name | $f''(1)$ | $t f'(t)$ as $t \\to 0$ | force at one-hot $p$ | $f(0)$ | $f(t)/t$ as $t \\to \\infty$ | source |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -63,6 +63,6 @@ def divergence_table() -> str:
     formulas, limits = [], []
     for row in DIVERGENCES:
         first, second = _plain_row(row) if row.parameter is None else _family_row(row)
-        formulas.append("| " + " | ".join((f"`{row.name}`<br>{row.title}", *first, row.source)) + " |")
-        limits.append("| " + " | ".join((f"`{row.name}`", *second)) + " |")
+        formulas.append("| " + " | ".join((f"`{row.name}`<br>{row.title}", *first)) + " |")
+        limits.append("| " + " | ".join((f"`{row.name}`", *second, row.source)) + " |")
     return FORMULAS + "\n".join(formulas) + "\n\n" + LIMITS + "\n".join(limits) + "\n"

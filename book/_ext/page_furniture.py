@@ -27,6 +27,7 @@ def disconnect_thebe(app: Sphinx, config: Config) -> None:
         for listener in list(listeners):
             if listener.handler.__module__.startswith("sphinx_thebe"):
                 app.disconnect(listener.id)
+    app.registry.css_files[:] = [entry for entry in app.registry.css_files if entry[0] != "sphinx-thebe.css"]
 
 
 def bare_equation_numbers(app: Sphinx, doctree: nodes.document, docname: str) -> None:

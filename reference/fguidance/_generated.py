@@ -233,9 +233,10 @@ def general_difference(at: Contrast, slope: Slope) -> Term:
 
     step = at.difference.clamp(-0.5, 0.5)
     close = step * sum(weight * scaled(slope.derivative, base + node * step) for node, weight in NODES)
-    own, other = scaled(slope.value, ratio), scaled(slope.value, base)
-    alike = (own - other).abs() < torch.maximum(own.abs(), other.abs()) / 2
-    mantissa = torch.where(alike & (at.difference.abs() < 0.5), close, own - other)
+    bends = scaled(slope.derivative, ratio), scaled(slope.derivative, base)
+    smooth = torch.maximum(*bends) <= 16 * torch.minimum(*bends)
+    far = scaled(slope.value, ratio) - scaled(slope.value, base)
+    mantissa = torch.where(smooth & (at.difference.abs() < 0.5), close, far)
     return Term(mantissa, _add(at.log_p, _double(largest)))
 
 
@@ -403,7 +404,7 @@ def js(at: Contrast) -> Term:
     """Jensen-Shannon.
 
     f(t) = t*log(t)/2 - (t + 1)*log(t/2 + 1/2)/2
-    f'(t) = log(t/(t/2 + 1/2))/2 in the gauge f'(1) = 0
+    f'(t) = log(2*t/(t + 1))/2 in the gauge f'(1) = 0
     w = p*log(2*p/(p + q))/2 (:eq:`eq-weight`)
     Source: arXiv:2511.05844 (corrected); Lin 1991
     """

@@ -52,8 +52,8 @@ def _number(text: str, node: ast.Constant) -> sp.Expr:
 def _power(text: str, node: ast.BinOp, base: sp.Expr, exponent: sp.Expr) -> sp.Expr:
     if not exponent.is_Rational or abs(exponent) > MAXIMUM_EXPONENT:
         raise ValueError(f"{_place(text, node)}: an exponent must be a number of size at most {MAXIMUM_EXPONENT}")
-    if base.is_Number and base <= 0:
-        raise ValueError(f"{_place(text, node)}: the power of {base} is not a positive number")
+    if base.is_Number and ((base == 0 and exponent <= 0) or (base < 0 and not exponent.is_Integer)):
+        raise ValueError(f"{_place(text, node)}: {base} to the power {exponent} is not a real number")
     return base**exponent
 
 
@@ -260,7 +260,8 @@ def slope(generator: sp.Expr) -> sp.Expr:
 def tidied_slope(generator: sp.Expr) -> sp.Expr:
     """f'(t) in the gauge f'(1) = 0, its logarithms joined, for a reader."""
     coefficient, rest = sp.factor(sp.expand_log(slope(generator), force=True)).as_coeff_Mul()
-    return coefficient * sp.simplify(sp.logcombine(rest, force=True))
+    joined = sp.simplify(sp.logcombine(rest, force=True))
+    return coefficient * joined.replace(sp.log, lambda inner: sp.log(sp.factor(sp.together(inner))))
 
 
 def weight(generator: sp.Expr, p: sp.Symbol, q: sp.Symbol) -> sp.Expr:
@@ -382,7 +383,7 @@ class _PlainTorchPrinter(TorchPrinter):  # type: ignore[misc]
 class ScaledSlope:
     """f'(e^u) and its derivative in u, both divided by exp(growth), so that none of them overflows.
 
-    Each pair holds the expression for u < 0 and that for u > 0, all in y = -|u| = `log_ratio`.
+    Each pair holds the expression for u < 0 and that for u > 0, all in y = -abs(u) = `log_ratio`.
     """
 
     value: tuple[sp.Expr, sp.Expr]

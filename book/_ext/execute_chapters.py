@@ -137,6 +137,8 @@ def read_chapters(app: Sphinx) -> Iterator[tuple[Path, NotebookNode]]:
     """The pages of the table of contents that are notebooks, read exactly as MyST-NB will read them."""
     for docname in app.config.external_site_map:
         path = Path(app.env.doc2path(docname))
+        if not path.exists():  # Sphinx says so itself
+            continue
         text = path.read_text(encoding="utf-8")
         reader = create_nb_reader(str(path), app.env.myst_config, app.env.mystnb_config, text)
         if reader is not None:

@@ -7,6 +7,7 @@ import pytest
 from derivations import tables
 from derivations.divergences import DIVERGENCES
 
+Cells = dict[str, dict[str, str]]
 SLOPES = {
     "rkl": lambda t: 1 - 1 / t,
     "fkl": math.log,
@@ -17,50 +18,57 @@ SLOPES = {
     "jeffreys": lambda t: math.log(t) + 1 - 1 / t,
     "triangular": lambda t: (t - 1) * (t + 3) / (t + 1) ** 2,
 }
+CURVATURE, FORCE, LIMIT = "$f''(1)$", "force at one-hot $p$", "$t f'(t)$ as $t \\to 0$"
+
+
+def split(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split(" | ")]
 
 
 @pytest.fixture(scope="module")
-def rows() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    formulas, limits = tables.divergence_table().split("\n\n")
-
-    def cells(table: str) -> dict[str, list[str]]:
-        split = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.splitlines()[2:]]
-        return {row[0].split("`")[1]: row for row in split if row[0]}
-
-    return cells(formulas), cells(limits)
-
-
-def test_every_divergence_has_one_row_in_each_table(rows: tuple) -> None:
-    for table in rows:
-        assert list(table) == [row.name for row in DIVERGENCES]
-    assert {len(row) for row in rows[0].values()} == {5}
-    assert {len(row) for row in rows[1].values()} == {6}
+def cells() -> Cells:
+    """Divergence -> column heading -> cell, of both tables together."""
+    found: Cells = {row.name: {} for row in DIVERGENCES}
+    for table in tables.divergence_table().strip().split("\n\n"):
+        heading, _, *lines = table.splitlines()
+        assert [split(line)[0].split("`")[1] for line in lines] == list(found)
+        for name, line in zip(found, lines, strict=True):
+            found[name] |= dict(zip(split(heading), split(line), strict=True))
+    return found
 
 
 @pytest.mark.parametrize("name", SLOPES)
-def test_what_becomes_of_the_force_is_the_limit_of_t_times_the_slope(name: str, rows: tuple) -> None:
-    at = [abs(t * SLOPES[name](t)) for t in (1e-8, 1e-12)]
-    expected = "grows" if at[1] > 100 * at[0] else "vanishes" if at[1] < at[0] / 50 else "stays"
-    assert rows[1][name][3] == expected
+def test_what_becomes_of_the_force_is_the_limit_of_t_times_the_slope(name: str, cells: Cells) -> None:
+    far, farther = (abs(t * SLOPES[name](t)) for t in (1e-8, 1e-12))
+    expected = "grows" if farther > 100 * far else "vanishes" if farther < far / 50 else "stays"
+    assert cells[name][FORCE] == expected
 
 
 @pytest.mark.parametrize("name", SLOPES)
-def test_curvature_at_one(name: str, rows: tuple) -> None:
-    slope = SLOPES[name]
-    fraction = rows[1][name][1].strip("$").replace("\\frac{", "").replace("}{", "/").rstrip("}")
+def test_limit_of_t_times_the_slope(name: str, cells: Cells) -> None:
+    limit = {"$-1$": -1.0, "$0$": 0.0, "$-\\infty$": -math.inf}[cells[name][LIMIT]]
+    found = 1e-12 * SLOPES[name](1e-12)
+    assert found < -1e6 if limit == -math.inf else found == pytest.approx(limit, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", SLOPES)
+def test_curvature_at_one(name: str, cells: Cells) -> None:
+    fraction = cells[name][CURVATURE].strip("$").replace("\\frac{", "").replace("}{", "/").rstrip("}")
     numerator, _, denominator = fraction.partition("/")
-    expected = (slope(1 + 1e-5) - slope(1 - 1e-5)) / 2e-5
+    expected = (SLOPES[name](1 + 1e-5) - SLOPES[name](1 - 1e-5)) / 2e-5
     assert float(numerator) / float(denominator or 1) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", [row.name for row in DIVERGENCES])
-def test_source_is_given(name: str, rows: tuple) -> None:
-    assert rows[0][name][-1] == next(row.source for row in DIVERGENCES if row.name == name)
+@pytest.mark.parametrize("row", DIVERGENCES, ids=lambda row: row.name)
+def test_title_and_source_are_given(row, cells: Cells) -> None:
+    assert cells[row.name]["source"] == row.source
+    assert row.title in tables.divergence_table()
 
 
-def test_among_the_papers_three_only_rkl_keeps_a_force(rows: tuple) -> None:
-    assert [rows[1][name][3] for name in ("rkl", "fkl", "js")] == ["stays", "vanishes", "vanishes"]
+def test_among_the_papers_three_only_rkl_keeps_a_force(cells: Cells) -> None:
+    assert [cells[name][FORCE] for name in ("rkl", "fkl", "js")] == ["stays", "vanishes", "vanishes"]
 
 
-def test_the_alpha_family_keeps_a_force_up_to_alpha_zero(rows: tuple) -> None:
-    assert rows[1]["alpha"][3].startswith("grows for $\\alpha < 0$; stays for $\\alpha = 0$; vanishes for")
+def test_the_alpha_family_keeps_a_force_up_to_alpha_zero(cells: Cells) -> None:
+    force = "grows for $\\alpha < 0$; stays for $\\alpha = 0$; vanishes for $\\alpha > 0$"
+    assert cells["alpha"][FORCE] == force

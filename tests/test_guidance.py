@@ -155,6 +155,12 @@ class TestCost:
         assert images.requires_grad
         assert all(parameter.grad is None for parameter in classifier.parameters())
 
+    def test_plain_and_computed_images(self, classifier: ConvNet, images: Tensor, batch: tuple) -> None:
+        expected = self.guidance.gradient(classifier, images, batch[1])
+        assert not images.requires_grad
+        computed = images.clone().requires_grad_() * 1
+        assert torch.equal(self.guidance.gradient(classifier, computed, batch[1]), expected)
+
     def test_stored_gradients_are_not_touched(self, classifier: ConvNet, images: Tensor, batch: tuple) -> None:
         images.requires_grad_()
         for tensor in (images, *classifier.parameters()):
@@ -289,13 +295,15 @@ class TestRangeAndTransforms:
     @any_dtype
     @every_term
     def test_extreme_logits_are_never_nan(self, settings_of: dict, dtype: torch.dtype) -> None:
-        largest = torch.finfo(dtype).max / 4  # so that tau * logits is within range
+        largest = torch.finfo(dtype).max
         guidance = fg.Guidance(**settings_of)
         for row in ([0.0, 0, 0], [largest, 0, -largest], [largest] * 3, [80.0, 0, 1]):
             logits = torch.tensor([row, [1.0, 2.0, 3.0]], dtype=DOUBLE).to(dtype)
-            found = guidance.logit_gradient(logits, torch.tensor([1, 0]))
-            assert found.dtype == dtype
-            assert not found.isnan().any()
+            for labels in (torch.tensor([1, 0]), torch.tensor([2, 2])):
+                found = guidance.logit_gradient(logits, labels)
+                assert found.dtype == dtype
+                assert not found.isnan().any()
+                assert not guidance.score(logits, labels).isnan().any()
 
     @any_dtype
     def test_score_of_sure_classifiers(self, dtype: torch.dtype) -> None:

@@ -301,6 +301,26 @@ class TestAutograd:
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
 
     @every_divergence
+    @pytest.mark.parametrize("logits", ([0.0, 0, 0, 0], [1.5, 1.5, 0, -2], [0, 0, 9.0, 9]), ids=str)
+    @pytest.mark.parametrize("epsilon", (0.0, 0.7))
+    def test_hessian_where_classes_are_tied(self, name: str, logits: list[float], epsilon: float) -> None:
+        # Differences that are exactly 0 still have a derivative; at p = q the Hessian is f''(1) (diag p - p p^T).
+        z, log_q = torch.tensor(logits, dtype=DOUBLE), target(4, 0, epsilon)
+        expected = torch.func.jacrev(torch.func.jacrev(lambda y: plain_divergence(name, y, log_q)))(z)
+        found = torch.func.jacrev(DIVERGENCES[name].divergence.logit_gradient)(z, log_q)
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+
+    @every_divergence
+    @full_precision
+    def test_jacobian_is_never_nan_where_the_gradient_is_finite(self, name: str, dtype: torch.dtype) -> None:
+        divergence = DIVERGENCES[name].divergence
+        for spread in (0.5, 20.0, 60.0, 300.0):
+            for epsilon in (0.0, 0.9):
+                logits, log_q = random_logits(4, spread, 1).to(dtype), target(4, 0, epsilon, dtype)
+                if divergence.logit_gradient(logits, log_q).abs().max() < torch.finfo(dtype).max / 1e4:
+                    assert not torch.func.jacrev(divergence.logit_gradient)(logits, log_q).isnan().any()
+
+    @every_divergence
     def test_weights_are_derivatives_of_the_value(self, name: str) -> None:
         # In the gauge f'(1) = 0, w_i = p_i dD/dp_i for free, not normalised p.
         logits, log_q = float64_case(name)

@@ -178,7 +178,7 @@ def _emit_printed(row: PrintedRow) -> str:
         moves away from q.
         Source: {row.source}
         """
-        log_ratio = at.ratio.high
+        log_ratio = at.ratio.high + at.ratio.low
         return Term({mantissa}, _double(torch.zeros_like(log_ratio)))
 
 

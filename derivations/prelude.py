@@ -85,7 +85,7 @@ def _where(condition: Tensor, x: Double, y: Double) -> Double:
 def _exp(x: Double) -> Tensor:
     high = x.high + x.low
     low = x.low - (high - x.high)
-    return torch.exp(high) * (1 + low)
+    return torch.exp(high) * (1 + low.clamp(-1, 1))  # a larger low belongs to exp(high) = 0 or inf
 
 
 def _leading_bits(factor: float, bits: int) -> float:
@@ -322,10 +322,16 @@ def _at_pivot(logits: Tensor, log_q: Tensor) -> Contrast:
     return Contrast(log_p, ratio, _add(log_top, _double(-top_q)), difference.high + difference.low)
 
 
+def _times_exp(mantissa: Tensor, exponent: Double) -> Tensor:
+    """mantissa * exp(exponent), 0 where the mantissa is 0 however large the exponent."""
+    high = torch.where(mantissa == 0, exponent.high.clamp_max(60), exponent.high)
+    return mantissa * _exp(Double(high, exponent.low))
+
+
 def _product(mantissa: Tensor, exponent: Tensor) -> Tensor:
     """mantissa * exp(exponent), in two halves so that only the product can overflow."""
-    half = torch.exp(exponent / 2)
-    return torch.where(mantissa == 0, 0.0, mantissa * half * half)
+    half = torch.exp(torch.where(mantissa == 0, exponent.clamp_max(60), exponent) / 2)
+    return mantissa * half * half
 
 
 def _centre_bounded(term: Term, log_p: Double) -> Tensor:
@@ -335,12 +341,13 @@ def _centre_bounded(term: Term, log_p: Double) -> Tensor:
 
 def _centre(term: Term, log_p: Double) -> Tensor:
     nothing = term.mantissa == 0  # the pivot, above all: its exponent must not set the scale
-    exponent = _where(nothing, _double(torch.full_like(term.mantissa, -FAR)), term.exponent)
-    largest = exponent.high.amax(-1, keepdim=True).clamp_min(-FAR / 2)
-    mean = (term.mantissa * _exp(_add(exponent, _double(-largest)))).sum(-1, keepdim=True)
+    exponent = term.exponent.high.masked_fill(nothing, -FAR)
+    scale = torch.where(nothing.all(-1, keepdim=True), term.exponent.high, exponent)
+    largest = scale.amax(-1, keepdim=True)
+    mean = _times_exp(term.mantissa, _add(term.exponent, _double(-largest))).sum(-1, keepdim=True)
     mean_exponent = _add(log_p, _double(largest))
-    top = torch.maximum(exponent.high, mean_exponent.high)
-    own = term.mantissa * _exp(_add(exponent, _double(-top)))
+    top = torch.maximum(exponent, mean_exponent.high)
+    own = _times_exp(term.mantissa, _add(term.exponent, _double(-top)))
     return _product(own - mean * _exp(_add(mean_exponent, _double(-top))), top)
 
 

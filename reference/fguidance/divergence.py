@@ -116,7 +116,10 @@ class Divergence:
         """The gradient of D_f in the logits, w - p * sum(w) with p = softmax(logits) (:eq:`eq-logit-gradient`).
 
         It is computed in the form :eq:`eq-pivot`, which keeps its leading digits when p is all but one-hot. For
-        `js_printed` it is the same expression in the printed weight, and the gradient of nothing.
+        `js_printed` it is the same expression in the printed weight. The error stays within 8 units in the last
+        place of the largest weight, probability or component of the gradient, and for logits at least 10 apart within
+        256 of its largest component alone, however small that is (tested up to 300 apart, for parameters of the alpha
+        family from -2.3 to 3).
 
         Args:
             logits: finite, shape (..., classes), floating point; half precision is computed in float32.

@@ -113,7 +113,7 @@ class Guidance:
         _require_batch(logits, labels)
         working = _at_least_float32(logits)
         score = self._tilted(self._tempered(working, labels))
-        log_p = torch.log_softmax(working, -1)
+        log_p = torch.log_softmax(_centred(working), -1)
         if self.alpha > 0:
             score = score - self.alpha * self._resolved.value(log_p, self._log_target(working, labels))
         if self.entropy != 0:
@@ -178,13 +178,17 @@ class Guidance:
         return gradient
 
     def _tempered(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """log p_tau; scaled by a power of two so that only the result can overflow."""
+        scale = 2.0 ** -math.ceil(math.log2(4 * max(self.tau_joint, self.tau_marginal, 1)))
         own = logits.gather(-1, labels.long().unsqueeze(-1)).squeeze(-1)
-        return self.tau_joint * own - torch.logsumexp(self.tau_marginal * logits, -1)
+        linear = self.tau_joint * (scale * own) - self.tau_marginal * (scale * logits.amax(-1))
+        return linear / scale - torch.logsumexp(self.tau_marginal * _centred(logits), -1)
 
     def _tempered_gradient(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(tau_1 - tau_2) e_y + tau_2 (e_y - p): the bracket is minus an RKL gradient, so it keeps its digits."""
         one_hot = label_smoothed_log_target(labels, logits.shape[-1], 1.0, logits.dtype)
-        missing = _generated.logit_gradient(_generated.DIVERGENCES["rkl"], self.tau_marginal * logits, one_hot)
+        tempered = _scaled(self.tau_marginal, logits)
+        missing = _generated.logit_gradient(_generated.DIVERGENCES["rkl"], tempered, one_hot)
         return (self.tau_joint - self.tau_marginal) * one_hot.exp() - self.tau_marginal * missing
 
     def _log_target(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -200,7 +204,9 @@ class Guidance:
         if self.tilt == 0:
             return 1.0
         log_prob = self._tempered(logits, labels)
-        weights = torch.softmax(self.tilt * log_prob.flatten(), 0).view(log_prob.shape).unsqueeze(-1)
+        largest = torch.finfo(log_prob.dtype).max / 4
+        tilted = (self.tilt * log_prob.flatten()).clamp(-largest, largest)
+        weights = torch.softmax(tilted, 0).view(log_prob.shape).unsqueeze(-1)
         return weights * (log_prob.numel() if self.tilt_reduction == "sum" else 1)
 
 
@@ -254,6 +260,19 @@ def entropy_gradient(logits: Tensor) -> Tensor:
 
 def _at_least_float32(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _centred(logits: Tensor) -> Tensor:
+    """The logits less their largest; differences beyond -WIDEST have probability 0 as they do there."""
+    return (logits - logits.amax(-1, keepdim=True)).clamp_min(-_generated.WIDEST)
+
+
+def _scaled(factor: float, logits: Tensor) -> Tensor:
+    """The product factor * logits, less a constant in rows where it would overflow."""
+    fits = (factor * logits).isfinite().all(-1, keepdim=True)
+    largest = torch.finfo(logits.dtype).max
+    shifted = logits - torch.where(fits, 0, logits.amax(-1, keepdim=True))
+    return (factor * shifted.clamp_min(-largest)).clamp_min(-largest)
 
 
 def _require_number(name: str, value: float, low: float, high: float) -> None:

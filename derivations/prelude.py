@@ -85,7 +85,7 @@ def _where(condition: Tensor, x: Double, y: Double) -> Double:
 def _exp(x: Double) -> Tensor:
     high = x.high + x.low
     low = x.low - (high - x.high)
-    return torch.exp(high) * (1 + low.clamp(-1, 1))  # a larger low belongs to exp(high) = 0 or inf
+    return torch.exp(high) * (1 + low.clamp(-0.5, 0.5))  # a larger low belongs to exp(high) = 0 or inf
 
 
 def _leading_bits(factor: float, bits: int) -> float:

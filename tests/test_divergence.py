@@ -137,6 +137,15 @@ class TestAccuracy:
             scale = scale_of_bound_a(MEMBERS[name], correct)
             assert exact.error_in_ulp(found, correct.gradient, scale) <= BOUND_A
 
+    @pytest.mark.parametrize("name", DIVERGENCES)
+    @pytest.mark.parametrize("spread", (87.5, 95.0, 104.0))
+    def test_gradient_that_is_larger_than_its_subnormal_probabilities(self, name: str, spread: float) -> None:
+        logits = torch.zeros(50)
+        logits[0] = spread
+        for label in (0, 1):
+            found, correct = found_and_exact(MEMBERS[name], Case(logits, target(50, label, 0.5, SINGLE)))
+            assert exact.error_in_ulp(found, correct.gradient, correct.largest_component) <= BOUND_B
+
     @pytest.mark.parametrize("name", VANISHING)
     def test_the_plain_closed_form_fails_where_the_library_holds(self, name: str) -> None:
         member = MEMBERS[name]

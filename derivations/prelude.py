@@ -110,7 +110,9 @@ def _scale(factor: float, x: Double) -> Double:
 
 
 def _evaluate(term: Term) -> Tensor:
-    return term.mantissa * _exp(term.exponent)
+    """The term multiplied out, in two halves so that a subnormal exponential costs no digits."""
+    half = _exp(Double(term.exponent.high / 2, term.exponent.low / 2))
+    return term.mantissa * half * half
 
 
 def add_terms(first: Term, second: Term) -> Term:

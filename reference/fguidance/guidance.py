@@ -231,11 +231,13 @@ def tilted_mean(log_prob: Tensor, tilt: float) -> Tensor:
     _require_number("tilt", tilt, -math.inf, math.inf)
     if tilt == 0:
         raise ValueError("tilt must not be 0: the limit is the plain mean")
-    mean = log_prob.mean()
-    spread = tilt * (log_prob - mean).flatten()
+    largest = torch.finfo(log_prob.dtype).max / 8
+    eighth = (log_prob.flatten() / 8).clamp(-largest, largest)  # sums and differences of these cannot overflow
+    centre = (eighth / eighth.numel()).sum()
+    spread = (8 * tilt * (eighth - centre)).clamp(-2 * largest, 2 * largest)
     small = torch.log1p(torch.expm1(spread.clamp(-1, 1)).mean())
     large = torch.logsumexp(spread, 0) - math.log(spread.numel())
-    return mean + torch.where(spread.abs().amax() < 1, small, large) / tilt
+    return 8 * (centre + torch.where(spread.abs().amax() < 1, small, large) / (8 * tilt))
 
 
 def entropy_gradient(logits: Tensor) -> Tensor:

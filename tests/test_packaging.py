@@ -1,6 +1,7 @@
 """The wheel and the source distribution: built, opened and read."""
 
 import email
+import re
 import shutil
 import subprocess
 import sys
@@ -91,3 +92,10 @@ def test_importing_the_library_loads_no_optional_dependency() -> None:
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert "fguidance" in loaded
     assert not loaded & {"hypothesis", "matplotlib", "sklearn", "scipy", "diffusers", "pytest", "tqdm"}
+
+
+def test_the_example_of_the_front_page_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    program = example + "assert gradient.shape == images.shape\nassert mine.name in repr(mine)\n"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -294,7 +294,7 @@ def _centred(logits: Tensor, top: Tensor) -> Double:
 
 
 def _sum(positive: Tensor) -> Double:
-    """The sum of numbers from 0 to 1, their leading halves added without rounding."""
+    """The sum over the classes of numbers not far above 1, their leading halves added without rounding."""
     grid = 2.0 ** (12 if positive.dtype == torch.float64 else 11) * 1.5
     leading = (positive + grid) - grid
     high, low = _two_sum(leading.sum(-1, keepdim=True), (positive - leading).sum(-1, keepdim=True))
@@ -336,9 +336,12 @@ def _times_exp(mantissa: Tensor, exponent: Double) -> Tensor:
 
 
 def _product(mantissa: Tensor, exponent: Tensor) -> Tensor:
-    """mantissa * exp(exponent), in two halves so that only the product can overflow."""
-    half = torch.exp(torch.where(mantissa == 0, exponent.clamp_max(60), exponent) / 2)
-    return mantissa * half * half
+    """mantissa * exp(exponent), as exp(rest) and two powers of two: one rounding, and no overflow but its own."""
+    exponent = torch.where(mantissa == 0, exponent.clamp_max(60), exponent)
+    power = torch.round(exponent.detach() / LOG_2[0])
+    rest = (exponent - power * LOG_2[0]) - power * LOG_2[1]
+    half = torch.floor(power / 2)
+    return mantissa * torch.exp(rest.clamp(-1, 1)) * torch.exp2(half) * torch.exp2(power - half)
 
 
 def _centre_bounded(term: Term, log_p: Double) -> Tensor:
@@ -351,7 +354,8 @@ def _centre(term: Term, log_p: Double) -> Tensor:
     exponent = term.exponent.high.masked_fill(nothing, -FAR)
     scale = torch.where(nothing.all(-1, keepdim=True), term.exponent.high, exponent)
     largest = scale.amax(-1, keepdim=True)
-    mean = _times_exp(term.mantissa, _add(term.exponent, _double(-largest))).sum(-1, keepdim=True)
+    total = _sum(_times_exp(term.mantissa, _add(term.exponent, _double(-largest))))
+    mean = total.high + total.low
     mean_exponent = _add(log_p, _double(largest))
     top = torch.maximum(exponent, mean_exponent.high)
     own = _times_exp(term.mantissa, _add(term.exponent, _double(-top)))

@@ -3,7 +3,8 @@
 import matplotlib.pyplot as plt
 
 # Nearby methods in one chart differ in lightness as well as in hue, for readers who see fewer hues; after
-# Okabe & Ito's and Paul Tol's palettes. Colour never stands alone: charts also name each method in words.
+# Okabe & Ito's, Paul Tol's and Matplotlib's palettes. Colour never stands alone: charts also name each method
+# in words.
 COLOURS = {
     "unguided": "#888888",
     "ma": "#000000",
@@ -12,7 +13,7 @@ COLOURS = {
     "rkl": "#0072B2",
     "fkl": "#D55E00",
     "js": "#009E73",
-    "js_printed": "#44AA99",
+    "js_printed": "#9467BD",
     "hellinger": "#56B4E9",
     "pearson": "#999933",
     "neyman": "#661100",

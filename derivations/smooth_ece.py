@@ -186,7 +186,7 @@ def not_proper(overconfident: bool = True, solved: Expr = SOLVED) -> Claim:
     require_zero(name, QUARTIC.subs(beta, solved))
     example = {c: Rational(4, 5), p: Rational(9, 10), beta: solved.subs({c: Rational(4, 5), p: Rational(9, 10)})}
     require_zero(name, sympy.simplify(slope.subs(example)))
-    minimiser_above = sympy.sympify(example[p] > example[c]) and at_accuracy.subs(example) < 0
+    minimiser_above = bool(example[p] > example[c]) and bool(at_accuracy.subs(example) < 0)
     require(name, minimiser_above == overconfident, f"the minimiser is {example[p]} at accuracy {example[c]}")
     return Claim(
         id=name,

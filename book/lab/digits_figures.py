@@ -15,6 +15,7 @@ from lab.digits_data import Part
 from lab.style import COLOURS, WIDTH
 
 METRICS = ("Fréchet\N{NO-BREAK SPACE}distance", "precision", "recall", "agreement")
+STRENGTH_CHARTS = ((2, 1), (3, 0))  # recall and precision, agreement and Fréchet distance
 MORE_COLOURS = {"ma_uncalibrated": COLOURS["ma"], "js_printed_turned": COLOURS["js_printed"]}
 
 
@@ -105,7 +106,7 @@ def strength_chart(results: Results, rows: Sequence[Variant], scaled: Sequence[V
     """Each row's trade-offs against the line that Ma et al.'s guidance draws when only its scale is changed."""
     figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 1.75 * WIDTH))
     line = [results.keys.index(row.key) for row in sorted(scaled, key=lambda row: row.scale)]
-    for panel, (across, up) in zip(axes, ((2, 1), (3, 0)), strict=True):
+    for panel, (across, up) in zip(axes, STRENGTH_CHARTS, strict=True):
         panel.plot(results.values[line, across], results.values[line, up], "-", color=COLOURS["ma"], label="Ma et al.")
         for row in scaled:
             _cross(panel, results, row, across, up, COLOURS["ma"], "")
@@ -116,6 +117,18 @@ def strength_chart(results: Results, rows: Sequence[Variant], scaled: Sequence[V
         panel.set(xlabel=METRICS[across], ylabel=METRICS[up])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
+
+
+def off_the_line(results: Results, rows: Sequence[Variant], scaled: Sequence[Variant]) -> str:
+    """One sentence per panel of `strength_chart`: whose ellipse of two errors to each side misses the line."""
+    line = [results.keys.index(row.key) for row in sorted(scaled, key=lambda row: row.scale)]
+    sentences = []
+    for across, up in STRENGTH_CHARTS:
+        knots = results.values[line][:, [across, up]]
+        missing = [row.name for row in rows if _misses(results, row, knots, [across, up])]
+        found = ", ".join(missing) or "none"
+        sentences.append(f"Off the line by more than its error, in {METRICS[across]} and {METRICS[up]}: {found}.")
+    return " ".join(sentences)
 
 
 def results_table(results: Results, rows: Sequence[Variant]) -> str:
@@ -176,6 +189,14 @@ def _cross(panel: Axes, results: Results, row: Variant, across: int, up: int, sh
     panel.errorbar(
         value[across], value[up], error[up], error[across], fmt="o", color=shade, elinewidth=0.8, label=label or None
     )
+
+
+def _misses(results: Results, row: Variant, knots: Tensor, columns: list[int]) -> bool:
+    index = results.keys.index(row.key)
+    value, error = results.values[index, columns], 2 * results.errors[index, columns]
+    shares = torch.linspace(0, 1, 200, dtype=knots.dtype)[:, None, None]
+    points = knots[:-1] + shares * knots.diff(dim=0)
+    return bool((((points - value) / error.clamp_min(1e-3)).norm(dim=-1) > 1).all())
 
 
 def _binned(x: Tensor, y: Tensor, group: Tensor) -> tuple[list[float], list[float]]:

@@ -129,6 +129,18 @@ def test_the_baseline_at_other_scales_joins_the_table(run) -> None:
     plt.close(figure)
 
 
+def test_a_row_is_off_the_line_when_its_errors_do_not_reach_it(run) -> None:
+    data, trained, rows, images = run
+    scaled = digits.other_strengths(SMALL, temperature=2.0)
+    results = digits.evaluate(trained, data, images | digits.draw(trained, scaled, SMALL), SMALL)
+    line = scaled + rows[2:3]
+    assert "none" in digits_figures.off_the_line(results, rows[2:3], line)
+    results.values[results.keys.index("ma_uncalibrated")] = -10.0
+    found = digits_figures.off_the_line(results, rows[1:3], line)
+    assert found.count("Ma et al. (T = 1)") == 2 == found.count("Off the line")
+    assert "T = 1), Ma" not in found
+
+
 def test_the_baselines_own_scale_is_the_configured_one(run) -> None:
     _, trained, _, images = run
     again = digits.other_strengths(digits.Config(other_scales=(SMALL.guidance_scale,)), temperature=2.0)

@@ -64,7 +64,7 @@ def as_printed(weight: Expr = PRINTED) -> Claim:
             $p$ are both multiplied by $\lambda$, so it has degree zero. No gauge repairs this: the force
             $F_i = w_i - p_i \sum_j w_j$ of any generator has
             $F_1/p_1 - F_2/p_2 = f'(p_1/q_1) - f'(p_2/q_2)$, which must vanish when the two classes have the
-            same ratio $p/q$. For the counterexample below it does not. The weight of the Jensen-Shannon
+            same ratio $p/q$. For the counterexample above it does not. The weight of the Jensen-Shannon
             divergence is $\frac{p}{2} \log\frac{p}{m}$ ({ref}`proved here <ledger-js-weight>`).
             """
         ),

@@ -255,7 +255,16 @@ def _from_gauge_point(log_p: Tensor, log_q: Tensor) -> Contrast:
 
 
 def weight(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
-    """The weights w = p f'(p/q) in the gauge f'(1) = 0, shape (..., classes)."""
+    """The weights w = p f'(p/q) in the gauge f'(1) = 0 (:eq:`eq-weight`).
+
+    Args:
+        definition: one of `DIVERGENCES`, or a member of a family.
+        log_p: log-probabilities of the classifier, shape (..., classes), floating point. Nothing is checked here.
+        log_q: log-probabilities of the target, the same shape.
+
+    Returns:
+        Shape (..., classes), the dtype of `log_p`.
+    """
     p, q = _working(log_p, log_q)
     return _evaluate(definition.slope_difference(_from_gauge_point(p, q))).to(log_p.dtype)
 
@@ -269,7 +278,19 @@ def _integrated(definition: Definition, ratio: Tensor) -> Tensor:
 
 
 def value(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
-    """The divergence sum_i q_i f(p_i / q_i), nowhere negative, shape (...)."""
+    """The divergence sum_i q_i f(p_i / q_i), nowhere negative (:eq:`eq-value`).
+
+    Args:
+        definition: one of `DIVERGENCES`, or a member of a family.
+        log_p: log-probabilities of the classifier, shape (..., classes), floating point. Nothing is checked here.
+        log_q: log-probabilities of the target, the same shape; -inf where the target is 0.
+
+    Returns:
+        Shape (...), the dtype of `log_p`.
+
+    Raises:
+        ValueError: there is only a printed weight, and no f-divergence behind it.
+    """
     if not definition.is_divergence:
         raise ValueError("value: this weight belongs to no f-divergence, so there is no value")
     p, q = _working(log_p, log_q)
@@ -358,10 +379,18 @@ def _centre(term: Term, log_p: Double) -> Tensor:
 
 
 def logit_gradient(definition: Definition, logits: Tensor, log_q: Tensor) -> Tensor:
-    """The gradient w - p * sum(w) of the divergence in the logits, shape (..., classes).
+    """The gradient w - p * sum(w) of the divergence in the logits (:eq:`eq-logit-gradient`).
 
-    With k the most probable class and h_i = f'(t_i) - f'(t_k) it equals p_i (h_i - sum_j p_j h_j): no 1 - p_k is
-    ever formed, so the result keeps its leading digits however close p is to one-hot.
+    With k the most probable class and h_i = f'(t_i) - f'(t_k) it equals p_i (h_i - sum_j p_j h_j), :eq:`eq-pivot`: no
+    1 - p_k is ever formed, so the result keeps its leading digits however close p is to one-hot.
+
+    Args:
+        definition: one of `DIVERGENCES`, or a member of a family.
+        logits: finite, shape (..., classes), floating point. Nothing is checked here.
+        log_q: log-probabilities of the target, the same shape; -inf where the target is 0.
+
+    Returns:
+        Shape (..., classes), the dtype of `logits`.
     """
     working, target = _working(logits, log_q)
     at = _at_pivot(working, target)

@@ -70,8 +70,8 @@ def rkl_gradient(claimed: Expr = target_mean - mean) -> Claim:
         title="The RKL gradient",
         statement=fill(
             r"""
-            $-\nabla_x \mathrm{KL}(q_y\,\Vert\,p) = \sum_i q_y(i)\, \nabla f_i
-            - \sum_j p(j|x)\, \nabla f_j$.
+            $-\nabla_x \mathrm{KL}(q_y\,\Vert\,p) =
+            \sum_i q_y(i)\, \nabla f_i - \sum_j p(j|x)\, \nabla f_j$.
             """
         ),
         source=f"{PAPER}, Proposition 2 (RKL)",

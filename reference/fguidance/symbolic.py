@@ -173,7 +173,13 @@ def _checked_number(text: str, expression: sp.Expr) -> sp.Expr:
 
 
 def as_generator(source: str | sp.Expr) -> sp.Expr:
-    """A checked generator in the symbol t from text or a SymPy expression in one symbol.
+    """A checked generator in the symbol t.
+
+    Args:
+        source: text for `parse_generator`, or a SymPy expression in exactly one symbol.
+
+    Returns:
+        f(t), an expression in t that passes `check_generator`.
 
     Raises:
         TypeError: neither a string nor a SymPy expression.
@@ -211,7 +217,14 @@ def understandable(generator: sp.Expr) -> Iterator[None]:
 
 
 def check_generator(generator: sp.Expr) -> None:
-    """Raise ValueError unless f(1) = 0 and f is convex, strictly somewhere, at 240 points from 1e-12 to 1e12."""
+    """Check that f(1) = 0 and that f is convex at 241 points from 1e-12 to 1e12, strictly at one of them.
+
+    Args:
+        generator: f(t), an expression in t.
+
+    Raises:
+        ValueError: it is not, or it depends on anything but t; the message says where.
+    """
     if generator.free_symbols != {t}:
         raise ValueError(f"generator {generator} must depend on t, and on nothing else")
     if abs(sp.N(generator.subs(t, 1), 30)) > 1e-20:
@@ -243,12 +256,12 @@ def gauge_fixed(generator: sp.Expr) -> sp.Expr:
 
 
 def dual(generator: sp.Expr) -> sp.Expr:
-    """t f(1/t), the generator with the two distributions swapped."""
+    """The dual t f(1/t): the generator with the two distributions swapped (:eq:`eq-value`)."""
     return sp.expand(t * generator.subs(t, 1 / t))
 
 
 def slope(generator: sp.Expr) -> sp.Expr:
-    """f'(t) in the gauge f'(1) = 0."""
+    """f'(t) in the gauge f'(1) = 0 (:eq:`eq-gauge`)."""
     return sp.diff(gauge_fixed(generator), t)
 
 
@@ -267,7 +280,7 @@ def weight(generator: sp.Expr, p: sp.Symbol, q: sp.Symbol) -> sp.Expr:
 
 @functools.cache
 def end_values(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
-    """The limits of f(t) at 0 and of f(t)/t at infinity, in the gauge f'(1) = 0."""
+    """The limits of f(t) at 0 and of f(t)/t at infinity, in the gauge f'(1) = 0 (:eq:`eq-value`)."""
     fixed = gauge_fixed(generator)
     return sp.limit(fixed, t, 0, "+"), sp.limit(sp.expand(fixed / t), t, sp.oo)
 
@@ -278,7 +291,14 @@ def saturation_limit(generator: sp.Expr) -> sp.Expr:
 
 
 def growth_powers(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
-    """The powers s, r of t with which f' grows at 0 and at infinity; logarithms and constants count as 0."""
+    """The powers of t with which f' grows at 0 (the saturation exponent s, :eq:`eq-saturation`) and at infinity.
+
+    Args:
+        generator: f(t), an expression in t.
+
+    Returns:
+        s <= 0 and r >= 0; logarithms and constants count as 0.
+    """
     elasticity = sp.simplify(t * sp.diff(slope(generator), t) / slope(generator))
     at_zero, at_infinity = sp.limit(elasticity, t, 0, "+"), sp.limit(elasticity, t, sp.oo)
     return sp.Min(at_zero, 0), sp.Max(at_infinity, 0)

@@ -43,3 +43,9 @@ def test_only_the_first_channels_are_noise() -> None:
     assert learned.mean.equal(fixed.mean)
     assert learned.variance.shape == (2, 3, 4, 4)
     torch.testing.assert_close(learned.log_variance, learned_log_variance(output[:, 3:], SCHEDULE, 5))
+
+
+@pytest.mark.parametrize("alpha_cumprod", [0.0, -0.1, 1.1, float("nan")])
+def test_a_share_outside_its_range_is_refused(alpha_cumprod):
+    with pytest.raises(ValueError, match="alpha_cumprod"):
+        predict_clean(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), alpha_cumprod)

@@ -316,3 +316,11 @@ def test_a_non_finite_guidance_gradient_stops_the_run() -> None:
 
     with pytest.raises(FloatingPointError, match=r"the guidance gradient has 54 of 54 values .* at step 4"):
         sample(zero_noise, SCHEDULE, LABELS, shape=SHAPE, guidance=Broken(), classifier=classifier, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("steps", "gamma", "named"), [(0, 0.3, "steps"), (4, -1.0, "gamma"), (4, float("nan"), "gamma")]
+)
+def test_a_step_size_out_of_range_is_refused(steps, gamma, named):
+    with pytest.raises(ValueError, match=named):
+        GuidanceStepSize(steps, gamma)

@@ -39,8 +39,13 @@ def predict_clean(x_t: Tensor, noise: Tensor, alpha_cumprod: float) -> Tensor:
         alpha_cumprod: :math:`\bar\alpha_t`, in (0, 1].
 
     Returns:
-        :math:`x_t / \sqrt{\bar\alpha_t} - \sqrt{1/\bar\alpha_t - 1}\, \epsilon`, not clipped.
+        :math:`x_t / \sqrt{\bar\alpha_t} - \sqrt{1/\bar\alpha_t - 1}\, \varepsilon`, not clipped.
+
+    Raises:
+        ValueError: ``alpha_cumprod`` is outside (0, 1].
     """
+    if not 0 < alpha_cumprod <= 1:
+        raise ValueError(f"alpha_cumprod is {alpha_cumprod}; it must lie in (0, 1]")
     return math.sqrt(1.0 / alpha_cumprod) * x_t - math.sqrt(1.0 / alpha_cumprod - 1.0) * noise
 
 

@@ -139,7 +139,7 @@ class Schedule:
             step: ``(batch,)`` integers in ``0 .. len(self) - 1``.
 
         Returns:
-            :math:`\sqrt{\bar\alpha}\, x_0 + \sqrt{1 - \bar\alpha}\, \epsilon`, shape and dtype of ``clean``.
+            :math:`\sqrt{\bar\alpha}\, x_0 + \sqrt{1 - \bar\alpha}\, \varepsilon`, shape and dtype of ``clean``.
 
         Raises:
             ValueError: shapes disagree or a step is out of range.

@@ -14,12 +14,19 @@ class GuidanceStepSize:
 
     Args:
         steps: K, the number of steps of the run.
-        gamma: :math:`\gamma`, at least 0; 0 leaves :math:`\Sigma_t` alone.
+        gamma: :math:`\gamma`, finite and at least 0; 0 leaves :math:`\Sigma_t` alone.
+
+    Raises:
+        ValueError: ``steps`` or ``gamma`` is out of range.
 
     Source: Ma et al. 2024 (EluCD), arXiv:2310.11311, and its published program.
     """
 
     def __init__(self, steps: int, gamma: float) -> None:
+        if steps < 1:
+            raise ValueError(f"steps is {steps}; it must be at least 1")
+        if not (math.isfinite(gamma) and gamma >= 0):
+            raise ValueError(f"gamma is {gamma}; it must be finite and at least 0")
         self.steps = steps
         self.gamma = gamma
         self.largest_variance = 0.0

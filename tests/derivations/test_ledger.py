@@ -80,6 +80,11 @@ def test_the_page_is_safe_to_typeset() -> None:
         assert not re.search(r"\$[^$|]*\|[^$|]*\$ \|$", row), row
 
 
+def test_no_formula_that_wraps_reads_as_a_list() -> None:
+    page = ledger.render_markdown(ledger.claims())
+    assert not re.findall(r"^\s*[-+*] .*", page, flags=re.MULTILINE)
+
+
 def test_every_equation_is_one_of_the_book() -> None:
     pages = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("*.md"))
     labels = set(re.findall(r"(?::label: |\$\$ \()(eq-[a-z0-9-]+)", pages))

@@ -34,10 +34,10 @@ def test_log1p_keeps_more_than_the_working_precision(dtype: torch.dtype, x: floa
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@given(factor=st.floats(-64, 64), x=st.floats(-300, 300, width=32))
+@given(factor=st.floats(-64, 64), x=st.floats(-300, 300))
 def test_scale_is_a_product_without_rounding(dtype: torch.dtype, factor: float, x: float) -> None:
     at = torch.tensor([x], dtype=dtype)
     found = prelude._scale(factor, prelude.Double(at, torch.zeros_like(at)))
-    exact = sp.Rational(factor) * sp.Rational(x)
+    exact = sp.Rational(factor) * sp.Rational(at.item())
     error = abs(exact - sp.Rational(found.high.item()) - sp.Rational(found.low.item()))
     assert error <= sp.Rational(torch.finfo(dtype).eps) ** 2 * abs(exact) * 4 + sp.Rational(torch.finfo(dtype).tiny)

@@ -47,7 +47,9 @@ def scale_of_bound_a(member: Member, correct: exact.ExactGradient) -> mpmath.mpf
 
     It can where f'(t) grows faster than 1/t towards t = 0 (Neyman, alpha < 0): a sure classifier's component is then
     the sum of N - 1 weights of one sign. It can for the printed JS weight too, which does not shrink with p. With
-    N = 50 the correctly rounded gradient is more than 20 ulp of the largest weight away from the exact one.
+    N = 50 the correctly rounded gradient is more than 20 ulp of the largest weight away from the exact one. Pearson's
+    component can be seven times its largest weight (49 equal classes under one label): rounding it correctly would
+    stay within the plain bound, but the two ulp of itself that it is computed to do not.
     """
     own = correct.largest_part
     if member not in EXCEEDING_THEIR_WEIGHTS:
@@ -57,7 +59,7 @@ def scale_of_bound_a(member: Member, correct: exact.ExactGradient) -> mpmath.mpf
     return shared * max(own, correct.largest_component)
 
 
-EXCEEDING_THEIR_WEIGHTS = [MEMBERS[name] for name in ("neyman", "alpha=-2.3", "js_printed")]
+EXCEEDING_THEIR_WEIGHTS = [MEMBERS[name] for name in ("neyman", "pearson", "alpha=-2.3", "js_printed")]
 
 
 class TestAccuracy:

@@ -7,27 +7,18 @@ force of D_f survives if and only if t f'(t) does not tend to zero at t -> 0+.
 from collections.abc import Mapping
 
 import sympy
-from sympy import Expr, Rational, S, Symbol, log, oo, sqrt, symbols
+from sympy import Expr, Rational, S, Symbol, oo, symbols
 
 from derivations.claim import OURS, Claim
+from derivations.divergences import ALPHA_SLOPE, DIVERGENCES, alpha
 from derivations.notation import t, tau_1, tau_2
 from derivations.proof import ProofFailed, fill, in_gauge, normal_form, require_zero, tex
 
 a = Symbol("a", positive=True)
-alpha = Symbol("alpha", real=True)
-ALPHA = (t**alpha - alpha * t - (1 - alpha)) / (alpha * (alpha - 1))
+(ALPHA,) = (row.generator for row in DIVERGENCES if row.parameter is alpha)
 BELOW_ZERO, BETWEEN, ABOVE_ONE = -a, a / (1 + a), 1 + a
 
-GENERATORS: dict[str, Expr] = {
-    "rkl": -log(t),
-    "fkl": t * log(t),
-    "js": (t * log(t) - (1 + t) * log((1 + t) / 2)) / 2,
-    "hellinger": (sqrt(t) - 1) ** 2,
-    "pearson": (t - 1) ** 2,
-    "neyman": (t - 1) ** 2 / t,
-    "jeffreys": (t - 1) * log(t),
-    "triangular": (t - 1) ** 2 / (t + 1),
-}
+GENERATORS = {row.name: row.generator for row in DIVERGENCES if row.parameter is None}
 EXPONENTS: dict[str, tuple[Expr, Expr]] = {
     "rkl": (-S.One, -S.One),
     "fkl": (S.Zero, S.Zero),
@@ -136,7 +127,7 @@ def exponents(
     slopes = {generator: gauge_slope(f) for generator, f in GENERATORS.items()}
     for generator, slope in slopes.items():
         _check(name, slope, claimed[generator])
-    family = (t ** (alpha - 1) - 1) / (alpha - 1)
+    family = ALPHA_SLOPE
     require_zero(name, sympy.powsimp(sympy.expand(in_gauge(ALPHA).diff(t) - family)))
     for value, expected in alpha_family.items():
         _check(name, family.subs(alpha, value), expected, at=value)

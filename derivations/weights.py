@@ -9,12 +9,11 @@ import sympy
 from sympy import Expr, Rational, S, Sum, exp, log, symbols
 
 from derivations.claim import OURS, PAPER, Claim
+from derivations.divergences import DIVERGENCES
 from derivations.notation import N, i, logit_gradient, m, mean, mean_gradient, p, p_, probability, q, q_, t, x
 from derivations.proof import fill, in_gauge, normal_form, require, require_zero, sum_over, weight_of
 
-RKL = -log(t)
-FKL = t * log(t)
-JS = (t * log(t) - (1 + t) * log((1 + t) / 2)) / 2
+RKL, FKL, JS = (row.generator for name in ("rkl", "fkl", "js") for row in DIVERGENCES if row.name == name)
 
 target_mean = symbols(r"\sum_i{q_i\nabla{f_i}}", real=True)
 H = symbols("H", real=True)

@@ -48,11 +48,11 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> Non
     assert "fguidance/py.typed" in names
 
 
-def test_wheel_requires_three_libraries_and_states_its_licence(wheel: zipfile.ZipFile) -> None:
+def test_wheel_requires_four_libraries_and_states_its_licence(wheel: zipfile.ZipFile) -> None:
     (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     metadata = email.message_from_bytes(wheel.read(name))
     needed = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
-    assert sorted(line.split(">=")[0] for line in needed) == ["numpy", "sympy", "torch"]
+    assert sorted(line.split(">=")[0] for line in needed) == ["numpy", "sympy", "torch", "typer"]
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Version"] == fguidance.__version__
     assert set(metadata.get_all("Provides-Extra")) == {"testing", "book", "imagenet", "dev"}

@@ -1,0 +1,1 @@
+"""The properties, one file per idea; importing this package registers them."""

@@ -1,0 +1,151 @@
+"""Run one check on one subject with Hypothesis, and say what happened."""
+
+import hashlib
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import HealthCheck, given, reproduce_failure, seed, settings
+from hypothesis.errors import UnsatisfiedAssumption
+from torch import Tensor
+
+from fguidance.testing.check import Check, Violation
+from fguidance.testing.record import Record
+from fguidance.testing.subject import Subject
+
+_REPRODUCE = re.compile(r"@reproduce_failure\(.*\)")
+
+
+@dataclass
+class _Trace:
+    """What the examples of one run left: how many there were, and the last that failed, which is the smallest."""
+
+    examples: int = 0
+    example: Any = None
+    evidence: dict[str, object] = field(default_factory=dict)
+
+
+def run_check(
+    check: Check,
+    subject: Subject,
+    *,
+    max_examples: int | None = None,
+    reproduce: tuple[str, bytes] | None = None,
+    random_seed: int | None = None,
+) -> Record:
+    """The record of one check, whatever happens in it.
+
+    Args:
+        check: one of `CHECKS`.
+        subject: what is tested.
+        max_examples: how many examples to try; None takes the active Hypothesis profile's number.
+        reproduce: Hypothesis' version and blob of a failing example, to run that one alone.
+        random_seed: a seed for the examples; None leaves it to the profile.
+    """
+    start = time.perf_counter()
+    inapplicable = check.applies(subject)
+    if inapplicable is not None:
+        return Record(check.name, check.title, "skipped", inapplicable)
+    trace = _Trace()
+    test = _test(check, subject, trace, max_examples)
+    if random_seed is not None:
+        test = seed(random_seed)(test)
+    if reproduce is not None:
+        test = reproduce_failure(*reproduce)(test)
+    try:
+        test()
+    except Exception as error:  # whatever a user's code raises is a failure of that code
+        record = _failed(check, trace, error)
+    else:
+        record = _passed(check, trace)
+    return _against_declaration(replace(record, seconds=time.perf_counter() - start), subject)
+
+
+def _test(check: Check, subject: Subject, trace: _Trace, max_examples: int | None) -> Any:
+    def test(example: Any) -> None:
+        trace.examples += 1
+        try:
+            check.body(subject, example)
+        except UnsatisfiedAssumption:
+            trace.examples -= 1
+            raise
+        except Exception as error:
+            trace.example = example
+            trace.evidence = getattr(error, "evidence", {})
+            raise
+
+    test.__name__ = test.__qualname__ = f"check_{check.name}"
+    test.hypothesis_key = f"{check.name}:{subject.name}"  # type: ignore[attr-defined]
+    decorated: Any = given(check.examples(subject))(test)
+    decorated.hypothesis.inner_test._hypothesis_internal_add_digest = _digest(check, subject)
+    return settings(_settings(check, max_examples))(decorated)
+
+
+def _digest(check: Check, subject: Subject) -> bytes:
+    """Keeps the examples of each check and subject apart in Hypothesis' database."""
+    return hashlib.sha256(f"{check.name}:{subject.name}".encode()).digest()
+
+
+def _settings(check: Check, max_examples: int | None) -> settings:
+    active = settings()
+    wanted = active.max_examples if max_examples is None else max_examples
+    most = wanted if check.most_examples is None else min(wanted, check.most_examples)
+    quiet = [*active.suppress_health_check, HealthCheck.too_slow, HealthCheck.large_base_example]
+    return settings(
+        active, max_examples=most, deadline=None, print_blob=True, report_multiple_bugs=False,
+        suppress_health_check=quiet,
+    )  # fmt: skip
+
+
+def _passed(check: Check, trace: _Trace) -> Record:
+    if trace.examples == 0:
+        return Record(check.name, check.title, "failed", "no example was run, so nothing was checked")
+    return Record(check.name, check.title, "passed", examples=trace.examples)
+
+
+def _failed(check: Check, trace: _Trace, error: Exception) -> Record:
+    message = str(error) if isinstance(error, Violation) else f"raised {type(error).__name__}: {error}"
+    found = _REPRODUCE.search("\n".join(getattr(error, "__notes__", [])))
+    counterexample = {name: plain(value) for name, value in {**_named(trace.example), **trace.evidence}.items()}
+    return Record(
+        check.name, check.title, "failed", message, counterexample, trace.examples,
+        reproduce=found.group() if found else "",
+    )  # fmt: skip
+
+
+def _named(example: Any) -> dict[str, object]:
+    if example is None:
+        return {}
+    if is_dataclass(example):
+        return {entry.name: getattr(example, entry.name) for entry in fields(example)}
+    return {"example": example}
+
+
+def plain(value: object) -> Any:
+    """The value as plain Python numbers, strings, lists and dictionaries, for JSON and for reading."""
+    if isinstance(value, Tensor):
+        return value.detach().double().tolist() if value.is_floating_point() else value.detach().tolist()
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {str(name): plain(entry) for name, entry in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(entry) for entry in value]
+    if isinstance(value, torch.dtype):
+        return str(value).removeprefix("torch.")
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def _against_declaration(record: Record, subject: Subject) -> Record:
+    reason = subject.declaration.expected_failures.get(record.check)
+    if reason is None or record.status == "skipped":
+        return record
+    if record.status == "failed" and record.examples > 0:
+        return replace(record, status="expected", reason=f"{reason} ({record.reason})")
+    if record.status == "passed":
+        return replace(record, status="failed", reason=f"declared to fail ({reason}), but it passes")
+    return record

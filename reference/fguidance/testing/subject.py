@@ -1,0 +1,189 @@
+"""Anything that can be tested, brought to one shape: functions from tensors to tensors and what is declared."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fguidance.divergence import Divergence, divergence, divergence_names
+from fguidance.testing.declaration import Declaration
+
+if TYPE_CHECKING:
+    import sympy as sp
+
+Function = Callable[[Tensor, Tensor], Tensor]
+PARTS = ("value", "weight", "logit_gradient")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is under test.
+
+    Attributes:
+        name: what reports call it.
+        value: D(log_p, log_q), shapes (..., classes) to (...); None if there is none.
+        weight: w(log_p, log_q), the same shape as its arguments; None if there is none.
+        logit_gradient: force(logits, log_q), the same shape as its arguments; None if there is none.
+        generator: f(t) in `fguidance.symbolic.t`, where it is known.
+        declaration: what is stated about it.
+        array: ``"torch"`` or ``"numpy"``: what the functions take underneath; here they all take tensors.
+        differentiable: whether autograd runs through `value`.
+        derived: whether this library derived it from a generator.
+    """
+
+    name: str
+    value: Function | None
+    weight: Function | None
+    logit_gradient: Function | None
+    generator: "sp.Expr | None"
+    declaration: Declaration
+    array: str
+    differentiable: bool
+    derived: bool
+
+    @property
+    def faithful(self) -> bool:
+        """Whether the leading digits of the force are promised however one-hot p is."""
+        stated = self.declaration.precision
+        return self.derived if stated is None else stated == "faithful"
+
+    @property
+    def dtypes(self) -> tuple[torch.dtype, ...]:
+        """The dtypes that are promised to work."""
+        return tuple(getattr(torch, name) for name in self.declaration.dtypes)
+
+
+def as_subject(source: Any, declaration: Declaration | None = None, name: str | None = None) -> Subject:
+    """Bring what a user has to the shape that the checks take.
+
+    Args:
+        source: a registered name, a generator as text or SymPy expression, a `Divergence`, an object or a class with
+            methods `value` and `weight` (and perhaps `logit_gradient`, `generator`, `declaration`), or a pair or
+            triple of such functions; torch or NumPy.
+        declaration: what is stated about it; None takes the object's own attribute `declaration`, if there is one.
+        name: what to call it.
+
+    Raises:
+        TypeError: nothing of the above.
+        ValueError: a generator that cannot be parsed or is not convex.
+    """
+    import sympy as sp
+
+    if isinstance(source, type):
+        source = source()
+    stated = declaration or getattr(source, "declaration", None) or Declaration()
+    if isinstance(source, str) and source in divergence_names():
+        source = divergence(source)
+    if isinstance(source, str | sp.Expr):
+        source = Divergence.from_generator(source, name=name or str(source))
+    if isinstance(source, Divergence):
+        return _from_divergence(source, stated, name)
+    return _from_functions(source, stated, name)
+
+
+def _from_divergence(source: Divergence, stated: Declaration, name: str | None) -> Subject:
+    value = source.value if source.is_divergence else None
+    if source.needs_full_support:
+        stated = stated.with_changes(full_support=True)
+    return Subject(
+        name=name or source.name,
+        value=value,
+        weight=source.weight,
+        logit_gradient=source.logit_gradient,
+        generator=source.generator,
+        declaration=stated,
+        array="torch",
+        differentiable=True,
+        derived=True,
+    )
+
+
+def _from_functions(source: Any, stated: Declaration, name: str | None) -> Subject:
+    parts = _parts(source)
+    array, differentiable = _kind(parts, stated)
+    adapt = _from_numpy if array == "numpy" else _from_torch
+    functions = {part: adapt(part, function) if function else None for part, function in parts.items()}
+    return Subject(
+        name=name or _name_of(source),
+        generator=_generator_of(source, stated),
+        declaration=stated,
+        array=array,
+        differentiable=differentiable,
+        derived=False,
+        **functions,
+    )
+
+
+def _parts(source: Any) -> dict[str, Callable[..., Any] | None]:
+    if isinstance(source, tuple | list):
+        if len(source) not in (2, 3) or not all(callable(part) for part in source):
+            raise TypeError(f"functions must be (value, weight) or (value, weight, logit_gradient), not {source!r}")
+        return dict(zip(PARTS, (*source, None)[:3], strict=True))
+    found = {part: getattr(source, part, None) for part in PARTS}
+    missing = [part for part in ("value", "weight") if not callable(found[part])]
+    if missing:
+        raise TypeError(f"{_name_of(source)} has no method {' and no method '.join(missing)}(log_p, log_q)")
+    return {part: function if callable(function) else None for part, function in found.items()}
+
+
+def _name_of(source: Any) -> str:
+    if isinstance(source, tuple | list):
+        return ", ".join(getattr(part, "__name__", type(part).__name__) for part in source)
+    if inspect.ismodule(source):
+        return source.__name__
+    named = getattr(source, "name", None)
+    return named if isinstance(named, str) and named else type(source).__name__
+
+
+def _generator_of(source: Any, stated: Declaration) -> "sp.Expr | None":
+    from fguidance.symbolic import as_generator
+
+    generator = stated.generator if stated.generator is not None else getattr(source, "generator", None)
+    return None if generator is None else as_generator(generator)
+
+
+def _kind(parts: dict[str, Callable[..., Any] | None], stated: Declaration) -> tuple[str, bool]:
+    """Which arrays the functions take, and whether autograd runs through the value: found by one call of each."""
+    if stated.array == "numpy":
+        return "numpy", False
+    value = parts["value"]
+    assert value is not None
+    log_p = torch.log_softmax(torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64), -1)
+    log_q = torch.log_softmax(torch.tensor([0.1, 0.2, -0.4], dtype=torch.float64), -1)
+    try:
+        found = value(log_p.clone().requires_grad_(), log_q.clone())
+    except Exception:
+        found = None
+    if isinstance(found, Tensor):
+        return "torch", found.requires_grad
+    if stated.array == "torch":
+        return "torch", False
+    try:
+        found = value(log_p.numpy().copy(), log_q.numpy().copy())
+    except Exception:
+        found = None
+    return ("numpy", False) if isinstance(found, np.ndarray | np.floating | float) else ("torch", False)
+
+
+def _from_torch(part: str, function: Callable[..., Any]) -> Function:
+    def call(first: Tensor, log_q: Tensor) -> Tensor:
+        found = function(first, log_q)
+        if not isinstance(found, Tensor):
+            raise TypeError(f"{part} must return a tensor, not {type(found).__name__}")
+        return found
+
+    return call
+
+
+def _from_numpy(part: str, function: Callable[..., Any]) -> Function:
+    def call(first: Tensor, log_q: Tensor) -> Tensor:
+        found = function(first.detach().numpy(), log_q.detach().numpy())
+        if not isinstance(found, np.ndarray | np.floating | float):
+            raise TypeError(f"{part} must return a NumPy array, not {type(found).__name__}")
+        return torch.from_numpy(np.asarray(found))
+
+    return call

@@ -1,0 +1,132 @@
+"""Where each registered divergence lies in the space of designs: what its generator does at both ends and at t = 1."""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import sympy as sp
+import torch
+from torch import Tensor
+
+import fguidance as fg
+from fguidance import symbolic
+
+FORCES = ("grows", "stays", "fades", "vanishes")
+
+
+@dataclass(frozen=True)
+class Design:
+    """What decides how a divergence guides.
+
+    Attributes:
+        name: the registered name.
+        divergence: the divergence; a family at its default parameter.
+        limit: L, the limit of t f'(t) at 0 (:eq:`eq-saturation`).
+        at_zero: the power s of t with which f' grows at 0, at most 0.
+        at_infinity: the power r with which it grows at infinity, at least 0; infinite for an exponential.
+        curvature: f''(1), 0 for a generator that is flatter than a parabola there and None for one with a kink.
+        resembles: the parameter of the alpha family that agrees to third order at p = q; None if there is no such.
+    """
+
+    name: str
+    divergence: fg.Divergence
+    limit: float
+    at_zero: float
+    at_infinity: float
+    curvature: float | None
+    resembles: float | None
+
+    @property
+    def force(self) -> str:
+        """What the force does at one-hot p: one of `FORCES`; "fades" means with a power of 1 - p below one."""
+        if self.limit != 0:
+            return "stays" if math.isfinite(self.limit) else "grows"
+        return "fades" if self.at_zero < 0 else "vanishes"
+
+    @property
+    def scale(self) -> float:
+        """What its forces are divided by in the figures: f''(1), or 1 where that is 0 or does not exist."""
+        return self.curvature or 1.0
+
+
+def design(name: str) -> Design:
+    """Analyse one registered divergence with SymPy."""
+    divergence = fg.divergence(name)
+    near, far = (on_one_side(divergence.generator, at) for at in (sp.Rational(1, 1000), sp.Integer(1000)))
+    curvature, resembles = _at_agreement(divergence.generator)
+    return Design(
+        name,
+        divergence,
+        float(symbolic.saturation_limit(near)),
+        float(symbolic.growth_powers(near)[0]),
+        float(symbolic.growth_powers(far)[1]),
+        curvature,
+        resembles,
+    )
+
+
+@functools.cache
+def designs() -> tuple[Design, ...]:
+    """Every registered divergence, those whose force grows first, and then by growth at infinity."""
+    names = [name for name in fg.divergence_names() if fg.divergence(name).is_divergence]
+    return tuple(sorted(map(design, names), key=lambda d: (d.at_zero, d.at_infinity, d.name)))
+
+
+def on_one_side(generator: sp.Expr, at: sp.Expr) -> sp.Expr:
+    """The generator with every absolute value resolved as it is at t = `at`."""
+    return generator.replace(sp.Abs, lambda inner: inner if inner.subs(symbolic.t, at) >= 0 else -inner)
+
+
+def _at_agreement(generator: sp.Expr) -> tuple[float | None, float | None]:
+    kinked = any(part.args[0].subs(symbolic.t, 1) == 0 for part in generator.atoms(sp.Abs))
+    if kinked:
+        return None, None
+    second, third = (sp.diff(generator, symbolic.t, order).subs(symbolic.t, 1) for order in (2, 3))
+    return float(second), float(2 + third / second) if second != 0 else None
+
+
+def weight_at(divergence: fg.Divergence, t: Tensor) -> Tensor:
+    """w / q = t f'(t) as the library computes it, for a class with q so small that all t up to 1e8 can be had.
+
+    Args:
+        divergence: whose weight.
+        t: p / q, float64, shape (...), from 0 to 1e8.
+
+    Returns:
+        The shape of `t`.
+    """
+    q = torch.tensor([1e-9, 1 - 1e-9], dtype=torch.float64)
+    log_p = torch.stack([t.log() + q[0].log(), torch.log1p(-t * q[0])], -1)
+    return divergence.weight(log_p, q.log().expand_as(log_p))[..., 0] / q[0]
+
+
+def wrongly_sure(spread: Tensor, num_classes: int) -> Tensor:
+    """Logits (..., classes) that are 0 but for class 1, which is `spread` (...) above the label, class 0."""
+    logits = spread.new_zeros(*spread.shape, num_classes)
+    logits[..., 1] = spread
+    return logits
+
+
+def force_length(divergence: fg.Divergence, logits: Tensor, epsilon: float) -> Tensor:
+    """The Euclidean length of the force in the logits for label 0, shape (...)."""
+    labels = torch.zeros(logits.shape[:-1], dtype=torch.int64)
+    log_q = fg.label_smoothed_log_target(labels, logits.shape[-1], epsilon, logits.dtype)
+    return divergence.logit_gradient(logits, log_q).norm(dim=-1)
+
+
+def force_bound(design: Design, smallest_target: float) -> float:
+    """The bound :eq:`eq-force-bound` on the sum of the force's sizes, from one number for each end.
+
+    Args:
+        design: a divergence whose weights are in the gauge f'(1) = 0.
+        smallest_target: the smallest q_i, from 1e-8 to 1.
+
+    Returns:
+        2 (sup of -t f'(t) below 1 + f'(1 / q)), the first on a grid down to t = 1e-12; infinite where L is.
+    """
+    if math.isinf(design.limit):
+        return math.inf
+    below = torch.logspace(-12, 0, 2401, dtype=torch.float64)
+    left = (-weight_at(design.divergence, below)).amax().item()
+    highest = torch.tensor(1 / smallest_target, dtype=torch.float64)
+    return 2 * (left + (weight_at(design.divergence, highest) / highest).item())

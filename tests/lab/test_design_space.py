@@ -1,0 +1,107 @@
+"""The design space's own arithmetic: places on the map, and the two propositions that the chapter proves."""
+
+import math
+
+import pytest
+import sympy as sp
+import torch
+
+import fguidance as fg
+from fguidance import symbolic
+from lab import design_space, design_space_figures
+
+t = symbolic.t
+DESIGNS = design_space.designs()
+IDS = [design.name for design in DESIGNS]
+
+
+def test_every_registered_divergence_is_on_the_map():
+    assert sorted(IDS) == sorted(name for name in fg.divergence_names() if fg.divergence(name).is_divergence)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "force"),
+    [
+        ("rkl", (-1, 0), "stays"),
+        ("fkl", (0, 0), "vanishes"),
+        ("neyman", (-2, 0), "grows"),
+        ("hellinger", (-0.5, 0), "fades"),
+        ("pearson", (0, 1), "vanishes"),
+    ],
+)
+def test_places_of_the_textbook_divergences(name: str, place: tuple[float, float], force: str):
+    found = design_space.design(name)
+    assert (found.at_zero, found.at_infinity) == place
+    assert found.force == force
+
+
+@pytest.mark.parametrize("design", DESIGNS, ids=IDS)
+def test_the_alpha_alike_agrees_to_third_order(design: design_space.Design):
+    if not design.curvature:
+        pytest.skip("no curvature at agreement")
+    alike = fg.divergence("alpha", alpha=design.resembles)
+    q = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
+    direction = torch.tensor([2.0, -3.0, 1.0], dtype=torch.float64)
+    rest = []
+    for step in (1e-3, 5e-4):
+        p = q + step * direction
+        ours, theirs = (one.value(p.log(), q.log()) for one in (design.divergence, alike))
+        rest.append(abs(ours / design.curvature - theirs).item())
+    # Halving the distance divides a rest of fourth order by 16, one of third order by 8; what is left may be rounding.
+    assert rest[1] <= rest[0] / 12 + 1e-15
+
+
+@pytest.mark.parametrize("design", DESIGNS, ids=IDS)
+def test_the_weight_in_units_of_q_is_t_times_the_slope(design: design_space.Design):
+    if design.curvature is None:
+        pytest.skip("a kink")
+    at = [0.01, 0.5, 3.0]
+    expected = [float((t * symbolic.slope(design.divergence.generator)).subs(t, x)) for x in map(sp.Float, at)]
+    found = design_space.weight_at(design.divergence, torch.tensor(at, dtype=torch.float64))
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("design", DESIGNS, ids=IDS)
+def test_the_bound_holds_for_random_logits(design: design_space.Design):
+    generator = torch.Generator().manual_seed(0)
+    logits = 6 * torch.randn(200, 7, generator=generator, dtype=torch.float64)
+    log_q = fg.label_smoothed_log_target(torch.zeros(200, dtype=torch.int64), 7, 0.8, torch.float64)
+    bound = design_space.force_bound(design, 0.2 / 7)
+    force = design.divergence.logit_gradient(logits, log_q)
+    assert (force.abs().sum(-1) <= bound * (1 + 1e-9)).all()
+    assert math.isinf(bound) == (design.force == "grows")
+
+
+def test_the_bound_of_rkl():
+    assert design_space.force_bound(design_space.design("rkl"), 0.01) == pytest.approx(2 * (1 + 0.99))
+
+
+def test_absolute_values_are_resolved_on_each_side():
+    generator = sp.Abs(t - 1) / 2
+    assert design_space.on_one_side(generator, sp.Integer(3)) == (t - 1) / 2
+    assert design_space.on_one_side(generator, sp.Rational(1, 3)) == (1 - t) / 2
+
+
+def test_wrongly_sure_raises_one_wrong_class():
+    logits = design_space.wrongly_sure(torch.tensor([0.0, 5.0]), 4)
+    assert logits.tolist() == [[0, 0, 0, 0], [0, 5, 0, 0]]
+
+
+def test_force_length_of_rkl():
+    logits = torch.tensor([[0.0, 2.0, 0.0]], dtype=torch.float64)
+    log_q = fg.label_smoothed_log_target(torch.tensor([0]), 3, 0.7, torch.float64)
+    expected = (logits.softmax(-1) - log_q.exp()).norm()
+    assert design_space.force_length(fg.divergence("rkl"), logits, 0.7).item() == pytest.approx(expected.item())
+
+
+def test_the_table_has_a_row_for_each():
+    lines = design_space_figures.table(DESIGNS, 0.9).splitlines()
+    assert [line.split("`")[1] for line in lines[2:]] == IDS
+    assert all(line.count("|") == 8 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(-0.5, "$-0.5$"), (0.0, "$0$"), (123.4, "$123$"), (1.34e17, r"$1.3 \cdot 10^{17}$")]
+)
+def test_numbers_for_the_tables(value: float, text: str):
+    assert design_space_figures.number(value) == text

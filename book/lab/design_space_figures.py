@@ -119,7 +119,7 @@ def wrongly_sure_chart(designs: Sequence[Design], epsilon: float, classes: Seque
             axes.semilogy(spread[length.isfinite()], length[length.isfinite()], **line(one))
         axes.set(title=f"N = {number}", ylabel="length of the force / f''(1)", xlim=(0, 40), ylim=(1e-10, 1e10))
     panels[-1].set(xlabel="how far a wrong class's logit is above the rest")
-    key(panels[0], ncols=2, loc="lower left", fontsize=8)
+    key(panels[0], loc="upper right", fontsize=8)
     return figure
 
 
@@ -147,13 +147,13 @@ def longest_force(design: Design, num_classes: int, epsilon: float) -> tuple[flo
 def table(designs: Sequence[Design], epsilon: float) -> str:
     """The designs as a Markdown table."""
     rows = [
-        "| name | $s$ | $r$ | at one-hot | alike $\\alpha$ | longest, $N = 10$ | longest, $N = 1000$ |",
-        "| --- | --: | --: | --- | --: | --: | --: |",
+        "| name | $s$ | $r$ | alike | $N = 10$ | $N = 1000$ |",
+        "| --- | --: | --: | --: | --: | --: |",
     ]
     for one in designs:
         lengths = [longest_force(one, number, epsilon)[0] for number in (10, 1000)]
         alike = "none" if one.resembles is None else number(one.resembles)
-        cells = [f"`{one.name}`", number(one.at_zero), number(one.at_infinity), one.force, alike]
+        cells = [f"`{one.name}`", number(one.at_zero), number(one.at_infinity), alike]
         rows.append("| " + " | ".join([*cells, *map(number, lengths)]) + " |")
     return "\n".join(rows)
 

@@ -97,7 +97,7 @@ def test_force_length_of_rkl():
 def test_the_table_has_a_row_for_each():
     lines = design_space_figures.table(DESIGNS, 0.9).splitlines()
     assert [line.split("`")[1] for line in lines[2:]] == IDS
-    assert all(line.count("|") == 8 for line in lines)
+    assert all(line.count("|") == 7 for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -54,21 +54,26 @@ class Divergence:
         return self.definition.limits[1] == math.inf
 
     @classmethod
-    def from_generator(cls, generator: "str | sp.Expr", name: str = "custom") -> "Divergence":
+    def from_generator(
+        cls, generator: "str | sp.Expr", name: str = "custom", parameters: Mapping[str, float] | None = None
+    ) -> "Divergence":
         """Derive a divergence from its generator f(t), t = p/q > 0.
 
         Args:
             generator: text such as ``"(sqrt(t) - 1)**2"``, parsed against a whitelist and never evaluated, or a
                 SymPy expression in one symbol.
             name: what to call it.
+            parameters: values of further names that the text uses, such as ``{"a": 0.5}``.
 
         Raises:
-            TypeError: `generator` is neither text nor a SymPy expression.
-            ValueError: it cannot be parsed, f(1) is not 0, or f is not convex.
+            TypeError: `generator` is neither text nor a SymPy expression, or `name` is no text.
+            ValueError: it cannot be parsed, f(1) is not 0, f is not convex, or the analysis takes over 4.4 s.
         """
         from fguidance.symbolic import as_generator, understandable
 
-        expression = as_generator(generator)
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string, not {type(name).__name__}")
+        expression = as_generator(generator, parameters)
         with understandable(expression):
             definition = _define(expression)
         return cls(name, definition, "given by the user", lambda: expression)
@@ -194,13 +199,19 @@ def _family_member(name: str, **parameters: float) -> Divergence:
 
 def _define(generator: "sp.Expr") -> Definition:
     """The numerical definition of a generator: exact pieces where it has them, else the general form."""
+    import sympy as sp
+
     from fguidance import symbolic
     from fguidance.interpreter import evaluate
+    from fguidance.parsing import LARGEST_NUMBER
 
     found = symbolic.pieces(generator)
     slope_difference = _general(generator) if found is None else _composed(found)
     tails = symbolic.tails(generator)
     limits = symbolic.end_values(generator)
+    for place, limit in zip(("f(t) at 0", "f(t)/t at infinity"), limits, strict=True):
+        if not (limit == sp.oo or abs(sp.N(limit)) < LARGEST_NUMBER):
+            raise ValueError(f"generator {generator}: the limit of {place}, {limit}, is too large to calculate with")
 
     def both_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
         at_zero, at_infinity = (evaluate(tail, symbolic.log_ratio, log_ratio) for tail in tails)

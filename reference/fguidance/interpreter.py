@@ -1,51 +1,99 @@
-"""A SymPy expression as a function of a tensor, by walking its tree: no source text is printed or executed."""
+"""A SymPy expression as a function of a number, by walking its tree: no source text is printed or executed."""
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
+import mpmath
 import sympy as sp
 import torch
+from mpmath import mpf
 from sympy.codegen.cfunctions import expm1, log1p
 from torch import Tensor
 
-_FUNCTIONS: dict[type, Callable[[Tensor], Tensor]] = {
-    sp.exp: torch.exp,
-    sp.log: torch.log,
-    expm1: torch.expm1,
-    log1p: torch.log1p,
-    sp.tanh: torch.tanh,
-    sp.atan: torch.atan,
-    sp.Abs: torch.abs,
-    sp.sign: torch.sign,
-}
+LARGEST_EXPONENT = 1 << 64
 
 
-def _tensor(number: float, like: Tensor) -> Tensor:
-    return torch.full_like(like, number)
+@dataclass(frozen=True)
+class Arithmetic:
+    """What an expression is evaluated in: numbers like the argument, powers and functions.
+
+    Attributes:
+        number: (expression without symbols, argument) to a number like the argument, or None to evaluate its parts.
+        power: (base, rational exponent) to the power.
+        functions: SymPy classes to functions of one number.
+    """
+
+    number: Callable[[sp.Expr, Any], Any]
+    power: Callable[[Any, sp.Expr], Any]
+    functions: Mapping[type, Callable[[Any], Any]]
 
 
-def _power(base: Tensor, exponent: sp.Expr) -> Tensor:
+def _torch_power(base: Tensor, exponent: sp.Expr) -> Tensor:
     if exponent == sp.Rational(1, 2):
         return torch.sqrt(base)
     return base ** (int(exponent) if exponent.is_Integer else float(exponent))
 
 
-def evaluate(expression: sp.Expr, symbol: sp.Symbol, argument: Tensor) -> Tensor:
-    """The value of `expression` with `symbol` at `argument`, elementwise, in the argument's dtype and device.
+TORCH = Arithmetic(
+    number=lambda expression, like: torch.full_like(like, float(expression)),
+    power=_torch_power,
+    functions={
+        sp.exp: torch.exp, sp.log: torch.log, expm1: torch.expm1, log1p: torch.log1p, sp.tanh: torch.tanh,
+        sp.atan: torch.atan, sp.Abs: torch.abs, sp.sign: torch.sign,
+    },
+)  # fmt: skip
+
+
+def _mpmath_number(expression: sp.Expr, _: mpf) -> mpf | None:
+    if expression.is_Rational:
+        return mpf(int(expression.p)) / int(expression.q)
+    return None if expression.args else expression._to_mpmath(mpmath.mp.prec + 10)
+
+
+def _mpmath_exp(argument: mpf) -> mpf:
+    """The exponential, refused where even its exponent would fill the memory."""
+    if abs(argument.real) > LARGEST_EXPONENT:
+        if argument.real > 0:
+            raise OverflowError("an exponential is beyond exp(2**64)")
+        return mpf(0)
+    return mpmath.exp(argument)
+
+
+MPMATH = Arithmetic(
+    number=_mpmath_number,
+    power=lambda base, exponent: base ** (int(exponent) if exponent.is_Integer else _mpmath_number(exponent, base)),
+    functions={
+        sp.exp: _mpmath_exp, sp.log: mpmath.log, expm1: mpmath.expm1, log1p: mpmath.log1p, sp.tanh: mpmath.tanh,
+        sp.atan: mpmath.atan, sp.Abs: abs, sp.sign: mpmath.sign,
+    },
+)  # fmt: skip
+
+
+def evaluate(expression: sp.Expr, symbol: sp.Symbol, argument: Any, arithmetic: Arithmetic = TORCH) -> Any:
+    """The value of `expression` with `symbol` at `argument`; of tensors elementwise, in their dtype and device.
+
+    Args:
+        expression: numbers, `symbol`, sums, products, powers with a rational exponent, and known functions.
+        symbol: the only symbol in it.
+        argument: a tensor, or a number of `arithmetic`.
+        arithmetic: what the argument is calculated with.
 
     Raises:
         ValueError: the expression holds a function that has no counterpart here.
     """
     if expression == symbol:
         return argument
-    if expression.is_number:
-        return _tensor(float(expression), argument)
+    if expression.is_number and (number := arithmetic.number(expression, argument)) is not None:
+        return number
     if isinstance(expression, sp.Add | sp.Mul):
         combine = operator.add if isinstance(expression, sp.Add) else operator.mul
-        return functools.reduce(combine, (evaluate(part, symbol, argument) for part in expression.args))
+        return functools.reduce(combine, (evaluate(part, symbol, argument, arithmetic) for part in expression.args))
     if isinstance(expression, sp.Pow) and expression.exp.is_number:
-        return _power(evaluate(expression.base, symbol, argument), expression.exp)
-    if type(expression) in _FUNCTIONS:
-        return _FUNCTIONS[type(expression)](evaluate(expression.args[0], symbol, argument))
+        base = evaluate(expression.base, symbol, argument, arithmetic)
+        return arithmetic.power(base, expression.exp)
+    if type(expression) in arithmetic.functions:
+        return arithmetic.functions[type(expression)](evaluate(expression.args[0], symbol, argument, arithmetic))
     raise ValueError(f"generator: no numerical form of {expression} is known")

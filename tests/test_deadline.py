@@ -1,0 +1,125 @@
+"""A block that takes too long ends with ValueError, wherever it runs, and leaves nothing behind."""
+
+import sys
+import threading
+import time
+
+import mpmath
+import pytest
+import sympy as sp
+
+from fguidance.deadline import OutOfTime, TimeLimitError, time_limit
+
+
+def work(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sum(range(50))
+
+
+def watchers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "time limit"]
+
+
+class Hard(Exception):
+    """An error of the work itself."""
+
+
+class TestTimeLimit:
+    def test_ends_what_takes_too_long(self) -> None:
+        with (
+            pytest.raises(TimeLimitError, match=r"^counting: not done within 0.1 s$") as caught,
+            time_limit(0.1, "counting"),
+        ):
+            work(60)
+        assert isinstance(caught.value, ValueError)
+        assert watchers() == []
+
+    def test_leaves_what_is_quick_alone(self) -> None:
+        with time_limit(60, "counting"):
+            found = 1 + 1
+        assert found == 2
+        assert watchers() == []
+
+    def test_errors_of_the_work_pass(self) -> None:
+        with pytest.raises(Hard), time_limit(60, "counting"):
+            raise Hard
+        assert watchers() == []
+
+    def test_works_in_other_threads(self) -> None:
+        found: list[str] = []
+
+        def run() -> None:
+            try:
+                with time_limit(0.1, threading.current_thread().name):
+                    work(60)
+            except ValueError as error:
+                found.append(str(error).split(":")[0])
+
+        threads = [threading.Thread(target=run, name=f"worker {number}") for number in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert sorted(found) == ["worker 0", "worker 1", "worker 2"]
+
+    @pytest.mark.parametrize(("inner", "outer", "named"), ((0.1, 60, "inner"), (60, 0.1, "outer")))
+    def test_nested_limits_name_the_one_that_was_reached(self, inner: float, outer: float, named: str) -> None:
+        with pytest.raises(ValueError, match=f"^{named}: "), time_limit(outer, "outer"), time_limit(inner, "inner"):
+            work(60)
+        assert watchers() == []
+
+    def test_the_outer_limit_holds_after_the_inner_was_survived(self) -> None:
+        def survive() -> None:
+            for _ in range(1000):
+                try:
+                    with time_limit(0.05, "inner"):
+                        work(60)
+                except ValueError:
+                    continue
+
+        with pytest.raises(ValueError, match=r"^outer: "), time_limit(0.4, "outer"):
+            survive()
+
+    def test_is_repeated_where_it_is_swallowed(self) -> None:
+        swallowed = []
+        with pytest.raises(ValueError, match=r"^stubborn: "), time_limit(0.1, "stubborn"):  # noqa: PT012
+            while True:
+                try:
+                    work(60)
+                except BaseException as error:
+                    swallowed.append(type(error))
+                    if len(swallowed) == 2:
+                        raise
+        assert swallowed == [OutOfTime, OutOfTime]
+
+    def test_the_end_of_the_work_and_of_the_time_may_coincide(self) -> None:
+        """The interruption reaches the block or is taken back; it never arrives after it."""
+        interval, outcomes = sys.getswitchinterval(), set()
+        sys.setswitchinterval(1e-5)
+        try:
+            for attempt in range(200):
+                try:
+                    with time_limit(0.01, "race"):
+                        work(0.01 + (attempt % 21 - 10) * 5e-5)
+                    outcomes.add("done")
+                except ValueError:
+                    outcomes.add("stopped")
+            work(0.05)
+        finally:
+            sys.setswitchinterval(interval)
+        assert outcomes <= {"done", "stopped"}
+        assert watchers() == []
+
+    def test_stops_sympy_and_mpmath(self) -> None:
+        t = sp.Symbol("t")
+        precision = mpmath.mp.prec
+        with pytest.raises(ValueError, match=r"^expansion: "), time_limit(0.2, "expansion"), mpmath.workdps(50):  # noqa: PT012
+            while True:
+                sp.factor(sp.expand((1 + t + t**2) ** 40 * (t**3 - 2) ** 7) + 1)
+        assert mpmath.mp.prec == precision
+
+    @pytest.mark.parametrize("seconds", (0, -1, float("nan"), float("inf")))
+    def test_refuses_no_time(self, seconds: float) -> None:
+        with pytest.raises(ValueError, match="seconds must be a positive number"):
+            time_limit(seconds, "counting")

@@ -1,0 +1,333 @@
+"""Convexity of a generator, proved: f'' >= 0 by ball arithmetic on a wide interval and by leading terms beyond it.
+
+The enclosures come from python-flint (the extra `testing`); its exponents are unbounded, so that nothing overflows.
+"""
+
+import collections
+import functools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sympy as sp
+
+from fguidance.deadline import TimeLimitError, time_limit
+from fguidance.interpreter import Arithmetic, evaluate
+from fguidance.parsing import t
+
+BITS = 256
+REACH = 40.0
+MAXIMUM_BALLS = 20_000
+NARROWEST = 2.0**-40
+FAR = (60.0, 120.0, 250.0, 500.0)
+"""Distances in log t at which a negative sign beyond the interval is shown at a point."""
+
+Sign = Literal["positive", "nonnegative", "negative", "nonpositive", "unknown"]
+_OPPOSITE: dict[Sign, Sign] = {
+    "positive": "negative", "nonnegative": "nonpositive", "negative": "positive", "nonpositive": "nonnegative",
+    "unknown": "unknown",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known about the sign of f'' on t > 0.
+
+    Attributes:
+        status: certified (f'' >= 0 throughout), refuted (f'' < 0 at `point`) or undecided (`where` says where).
+        interval: the ends of log t between which every ball was enclosed.
+        ends: the sign of the leading term of f'' towards 0 and towards infinity. It holds near those ends; how near is
+            not part of the proof.
+        point: log t at which f'' is certainly negative, or None.
+        where: the place or the reason that is left open, or empty.
+        balls: how many balls were enclosed.
+    """
+
+    status: Literal["certified", "refuted", "undecided"]
+    interval: tuple[float, float]
+    ends: tuple[Sign, Sign]
+    point: float | None
+    where: str
+    balls: int
+
+    @property
+    def refuting_t(self) -> float | None:
+        """The t at which f'' < 0, or None."""
+        return None if self.point is None else math.exp(self.point)
+
+
+@functools.lru_cache(maxsize=1)
+def _arithmetic() -> Arithmetic:
+    try:
+        from flint import arb, fmpq
+    except ImportError as error:
+        raise ImportError("certify_convexity needs python-flint: pip install 'fguidance[testing]'") from error
+
+    def number(expression: sp.Expr, _: Any) -> Any:
+        if expression.is_Rational:
+            return arb(fmpq(int(expression.p), int(expression.q)))
+        return {sp.pi: arb.pi, sp.E: arb.const_e}[expression]() if not expression.args else None
+
+    def power(base: Any, exponent: sp.Expr) -> Any:
+        if exponent.is_Integer:
+            return base ** int(exponent)
+        return base.sqrt() ** int(exponent.p) if exponent.q == 2 else base ** number(exponent, base)
+
+    functions: dict[type, Callable[[Any], Any]] = {
+        sp.exp: arb.exp, sp.log: arb.log, sp.tanh: arb.tanh, sp.atan: arb.atan, sp.Abs: abs,
+    }  # fmt: skip
+    return Arithmetic(number, power, functions)
+
+
+@functools.lru_cache(maxsize=1024)
+def _bend_in_log(expression: sp.Expr) -> sp.Expr:
+    return t * sp.diff(expression, t)
+
+
+@dataclass(frozen=True)
+class _Box:
+    """The log-ratios within `radius` of `centre`, and the ball of t = e^u."""
+
+    centre: float
+    radius: float
+
+    @functools.cached_property
+    def ball(self) -> Any:
+        from flint import arb
+
+        return arb(self.centre, self.radius).exp()
+
+    @functools.cached_property
+    def middle(self) -> Any:
+        from flint import arb
+
+        return arb(self.centre).exp()
+
+    def halves(self) -> "Iterator[_Box]":
+        for side in (-1, 1):
+            yield _Box(self.centre + side * self.radius / 2, self.radius / 2)
+
+    def sign(self, expression: sp.Expr) -> Sign:
+        """The sign of an expression throughout the box, by its structure and then by enclosures."""
+        if expression == t:
+            return "positive"
+        if isinstance(expression, sp.Mul):
+            return _product([self.sign(factor) for factor in expression.args])
+        if isinstance(expression, sp.Pow) and expression.exp.is_Rational and expression.has(t):
+            return self._power_sign(expression.base, expression.exp)
+        if isinstance(expression, sp.Add):
+            total = _sum([self.sign(term) for term in expression.args])
+            return total if total != "unknown" else self._enclosed(expression)
+        if isinstance(expression, sp.exp):
+            return "positive" if evaluate(expression.args[0], t, self.ball, _arithmetic()).is_finite() else "unknown"
+        return _sign_of(evaluate(expression, t, self.ball, _arithmetic()))
+
+    def _power_sign(self, base: sp.Expr, exponent: sp.Rational) -> Sign:
+        inner = self.sign(base)
+        if exponent.q != 1:
+            return "positive" if inner == "positive" else "unknown"
+        if inner in ("positive", "negative"):
+            return "positive" if exponent.p % 2 == 0 else inner
+        if exponent < 0 or not evaluate(base, t, self.ball, _arithmetic()).is_finite():
+            return "unknown"
+        return "nonnegative" if exponent.p % 2 == 0 else inner
+
+    def _enclosed(self, expression: sp.Expr) -> Sign:
+        """By the ball, then by the mean value theorem in log t, which is the narrower one on a small box."""
+        plain = _sign_of(evaluate(expression, t, self.ball, _arithmetic()))
+        if plain != "unknown":
+            return plain
+        from flint import arb
+
+        slope = evaluate(_bend_in_log(expression), t, self.ball, _arithmetic())
+        return _sign_of(evaluate(expression, t, self.middle, _arithmetic()) + slope * arb(0, self.radius))
+
+
+def _sign_of(ball: Any) -> Sign:
+    if not ball.is_finite():
+        return "unknown"
+    return "positive" if ball > 0 else "negative" if ball < 0 else "nonnegative" if ball == 0 else "unknown"
+
+
+def _product(signs: list[Sign]) -> Sign:
+    if "unknown" in signs:
+        return "unknown"
+    negative = sum(sign in ("negative", "nonpositive") for sign in signs) % 2 == 1
+    strict = all(sign in ("positive", "negative") for sign in signs)
+    found: Sign = "positive" if strict else "nonnegative"
+    return _OPPOSITE[found] if negative else found
+
+
+def _sum(signs: list[Sign]) -> Sign:
+    if all(sign in ("positive", "nonnegative") for sign in signs):
+        return "positive" if "positive" in signs else "nonnegative"
+    if all(sign in ("negative", "nonpositive") for sign in signs):
+        return "negative" if "negative" in signs else "nonpositive"
+    return "unknown"
+
+
+def certify_convexity(generator: sp.Expr, seconds: float = 10.0) -> Certificate:
+    """Prove or refute f'' >= 0 on t > 0.
+
+    Args:
+        generator: f(t), an expression in `fguidance.symbolic.t` made of what `parse_generator` knows.
+        seconds: wall time for SymPy's rewriting and for the balls together, before the answer is undecided.
+
+    Returns:
+        The certificate; between log t = -40 and 40 it is a proof by enclosures, beyond them it rests on the leading
+        terms at both ends.
+
+    Raises:
+        ImportError: python-flint is not installed.
+        ValueError: `generator` depends on something else than t.
+    """
+    if generator.free_symbols != {t}:
+        raise ValueError(f"generator {generator} must depend on t, and on nothing else")
+    second = sp.diff(generator, t, 2)
+    if second.has(sp.DiracDelta, sp.Heaviside, sp.sign, sp.Abs, sp.Piecewise, sp.Derivative, sp.Subs):
+        return _undecided("f is not twice differentiable everywhere: a subgradient is needed", 0)
+    _arithmetic()
+    progress = _Progress()
+    try:
+        with time_limit(seconds, "convexity"):
+            return _certify(second, progress)
+    except TimeLimitError:
+        return _undecided(f"not done within {seconds:g} s, {progress.where}", progress.balls)
+
+
+def _undecided(where: str, balls: int) -> Certificate:
+    return Certificate("undecided", (-REACH, REACH), ("unknown", "unknown"), None, where, balls)
+
+
+@dataclass
+class _Progress:
+    balls: int = 0
+    where: str = "while f'' was being simplified"
+
+
+def _forms(second: sp.Expr) -> list[sp.Expr]:
+    """Ways to write f''; in one of them the enclosures may cancel less than in another."""
+    found = [second]
+    for rewrite in (_factored, lambda e: _factored(e.rewrite(sp.exp)), sp.simplify):
+        try:
+            with time_limit(1.0, "rewriting"):
+                found.append(rewrite(second))
+        except (TimeLimitError, NotImplementedError, ArithmeticError, sp.PolynomialError):
+            continue
+    known = tuple(_arithmetic().functions)
+    usable = [form for form in found[1:] if all(isinstance(part, known) for part in form.atoms(sp.Function))]
+    return list(dict.fromkeys([*sorted(usable, key=sp.count_ops), second]))
+
+
+def _factored(expression: sp.Expr) -> sp.Expr:
+    return sp.factor(sp.together(expression))
+
+
+def _certify(second: sp.Expr, progress: _Progress) -> Certificate:
+    from flint import ctx
+
+    forms = _forms(second)
+    precision = ctx.prec
+    ctx.prec = BITS
+    try:
+        point = _search(forms, progress)
+        ends = (_end_sign(forms, -1), _end_sign(forms, 1))
+        point = point if point is not None else _negative_far_out(forms, ends)
+    finally:
+        ctx.prec = precision
+    open_ends = [name for name, sign in zip(("0", "infinity"), ends, strict=True) if sign not in _CONVEX]
+    where = progress.where or ("the sign of f'' towards " + " and ".join(open_ends) if open_ends else "")
+    status: Any = "refuted" if point is not None else "undecided" if where else "certified"
+    return Certificate(status, (-REACH, REACH), ends, point, "" if point is not None else where, progress.balls)
+
+
+_CONVEX = ("positive", "nonnegative")
+
+
+def _search(forms: list[sp.Expr], progress: _Progress) -> float | None:
+    """Bisect until every box is settled: a log t where f'' < 0, or None, with `progress.where` if one is left open."""
+    boxes = collections.deque([_Box(0.0, REACH)])
+    while boxes:
+        box = boxes.popleft()  # the widest first, so that all are as wide when the first is left open
+        progress.balls += 1
+        progress.where = f"near log t = {box.centre:.9g}"
+        if any(box.sign(form) in _CONVEX for form in forms) or _touches_zero_at_one(forms[0], box):
+            continue
+        if any(evaluate(form, t, box.middle, _arithmetic()) < 0 for form in forms):
+            return box.centre
+        if box.radius < NARROWEST or progress.balls >= MAXIMUM_BALLS:
+            return None
+        boxes.extend(box.halves())
+    progress.where = ""
+    return None
+
+
+def _touches_zero_at_one(form: sp.Expr, box: _Box) -> bool:
+    """Whether f'' >= 0 in a box around t = 1 because an even derivative is the first that does not vanish there."""
+    if not abs(box.centre) <= box.radius or box.radius > 1:
+        return False
+    for order, derivative in enumerate(_derivatives_at_one(form)):
+        if box.sign(derivative) == "positive":
+            return order % 2 == 0
+        if not derivative.subs(t, 1).equals(0):
+            return False
+    return False
+
+
+@functools.lru_cache(maxsize=64)
+def _derivatives_at_one(form: sp.Expr) -> tuple[sp.Expr, ...]:
+    found = [form]
+    for _ in range(4):
+        found.append(_bend_in_log(found[-1]))
+    return tuple(found)
+
+
+def _end_sign(forms: list[sp.Expr], end: int) -> Sign:
+    """The sign of f'' towards t = 0 (end = -1) or infinity (1), factor by factor from limits."""
+    for form in forms:
+        try:
+            with time_limit(1.0, "limit"):
+                found = _product([_factor_sign(factor, end) for factor in sp.Mul.make_args(form)])
+        except (TimeLimitError, NotImplementedError, ArithmeticError, ValueError, TypeError):
+            continue
+        if found != "unknown":
+            return found
+    return "unknown"
+
+
+def _factor_sign(factor: sp.Expr, end: int) -> Sign:
+    base, exponent = factor.as_base_exp()
+    if isinstance(factor, sp.exp) or base == t:
+        return "positive"
+    if exponent.is_Integer and exponent % 2 == 0:
+        return "positive" if exponent < 0 else "nonnegative"
+    if isinstance(base, sp.Add):  # all terms of one sign, such as 1 + t
+        total = _sum([_sign_of_limit(term, end) for term in base.args])
+        if total != "unknown":
+            return total
+    return _sign_of_limit(base, end)
+
+
+def _sign_of_limit(expression: sp.Expr, end: int) -> Sign:
+    """The sign of the limit, where that is 0 of the leading term."""
+    if expression.is_positive or expression.is_negative:
+        return "positive" if expression.is_positive else "negative"
+    limit = sp.limit(expression, t, 0, "+") if end < 0 else sp.limit(expression, t, sp.oo)
+    if limit == 0:
+        towards_zero = expression if end < 0 else expression.subs(t, 1 / t)
+        limit = sp.expand(towards_zero).leadterm(t)[0]
+        if limit.free_symbols:
+            limit = sp.limit(limit, t, 0, "+")
+    return "positive" if limit.is_extended_positive else "negative" if limit.is_extended_negative else "unknown"
+
+
+def _negative_far_out(forms: list[sp.Expr], ends: tuple[Sign, Sign]) -> float | None:
+    """A log t beyond the interval with f'' < 0, where a leading term is negative or unknown."""
+    for side, sign in zip((-1, 1), ends, strict=True):
+        if sign in _CONVEX:
+            continue
+        for distance in FAR:
+            if any(evaluate(form, t, _Box(side * distance, 0.0).middle, _arithmetic()) < 0 for form in forms):
+                return side * distance
+    return None

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-import fguidance as fg
 from lab import forces
 from lab.design_space import FORCES, Design, force_length, weight_at, wrongly_sure
 from lab.style import COLOURS, WIDTH
@@ -28,11 +27,13 @@ def line(design: Design) -> dict[str, object]:
     return {"color": SHADES[design.force], "linestyle": LINES.get(design.at_infinity, "--"), "linewidth": 1.2}
 
 
-def key(axes: Axes, **options: object) -> None:
-    """The legend of `line`."""
-    shown = [Line2D([], [], color=SHADES[force], label=force) for force in FORCES]
-    ends = (("-", "slope without a power"), ("--", "power of t"), (":", "exponential"))
-    shown += [Line2D([], [], color="black", linestyle=style, label=name) for style, name in ends]
+def key(axes: Axes, designs: Sequence[Design], **options: object) -> None:
+    """The legend of `line`, for what there is."""
+    forces_shown = [force for force in FORCES if any(one.force == force for one in designs)]
+    shown = [Line2D([], [], color=SHADES[force], label=force) for force in forces_shown]
+    ends = {"-": "no power of t at ∞", "--": "power of t at ∞", ":": "exponential at ∞"}
+    drawn = {line(one)["linestyle"] for one in designs}
+    shown += [Line2D([], [], color="black", linestyle=s, label=name) for s, name in ends.items() if s in drawn]
     axes.legend(handles=shown, **options)
 
 
@@ -77,7 +78,7 @@ def gallery(designs: Sequence[Design], epsilon: float, classes: Sequence[int] = 
     """The push on the label's logit against the label's probability, one small panel per divergence."""
     columns, missing = 4, torch.linspace(0, 1, 241, dtype=torch.float64)[1:-1]
     rows = math.ceil(len(designs) / columns)
-    figure, panels = plt.subplots(rows, columns, figsize=(WIDTH, 0.98 * rows + 0.5), sharex=True, sharey=True)
+    figure, panels = plt.subplots(rows, columns, figsize=(WIDTH, 1.05 * rows + 0.5), sharex=True, sharey=True)
     for panel, one in itertools.zip_longest(panels.flat, designs):
         if one is None:
             panel.set_axis_off()
@@ -105,7 +106,7 @@ def tails(designs: Sequence[Design]) -> Figure:
         right.loglog(much[slope.isfinite()], slope[slope.isfinite()], **line(one))
     left.set(xlabel="t = p/q", ylabel="size of the weight, -t f'(t) / f''(1)", ylim=(1e-5, 1e4))
     right.set(xlabel="t = p/q", ylabel="slope f'(t) / f''(1)", ylim=(0.03, 1e6))
-    key(right, ncols=2, loc="upper left", fontsize=8)
+    key(right, designs, ncols=2, loc="upper left", fontsize=8)
     return figure
 
 
@@ -119,21 +120,7 @@ def wrongly_sure_chart(designs: Sequence[Design], epsilon: float, classes: Seque
             axes.semilogy(spread[length.isfinite()], length[length.isfinite()], **line(one))
         axes.set(title=f"N = {number}", ylabel="length of the force / f''(1)", xlim=(0, 40), ylim=(1e-10, 1e10))
     panels[-1].set(xlabel="how far a wrong class's logit is above the rest")
-    key(panels[0], loc="upper right", fontsize=8)
-    return figure
-
-
-def kink_chart(kinked: fg.Divergence, softened: fg.Divergence, epsilon: float) -> Figure:
-    """The push on the label's logit close to the target, for a divergence with a kink and its softened form."""
-    target = epsilon + (1 - epsilon) / 2
-    p = target + torch.linspace(-0.04, 0.04, 401, dtype=torch.float64)
-    figure, axes = plt.subplots()
-    for one, shade, style in ((kinked, COLOURS["fkl"], "-"), (softened, COLOURS["rkl"], "--")):
-        push = forces.push_on_label(one, forces.logits_at(1 - p, 2, 0), epsilon)
-        axes.plot(p, push, style, color=shade, label=one.name)
-    axes.axhline(0, color="0.7", linewidth=0.8)
-    axes.set(xlabel="p of the label", ylabel="push on its logit")
-    axes.legend()
+    key(panels[0], designs, loc="upper right", fontsize=8)
     return figure
 
 

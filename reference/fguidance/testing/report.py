@@ -1,10 +1,30 @@
 """The report of a run of the suite: its records, its verdict, and its forms for people and programs."""
 
+import json
+import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fguidance.testing.record import Record, Status
+
+SCHEMA = 1
+
+
+def _line(record: Record) -> str:
+    line = f"{record.status:8} {record.check} ({record.examples} examples, {record.seconds:.2f} s)"
+    if record.status == "passed":
+        return line
+    details = (record.reason, f"counterexample: {record.counterexample}" if record.counterexample else "")
+    return "\n         ".join((line, *filter(None, (*details, record.reproduce))))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _finite(entry) for name, entry in value.items()}
+    return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 class DivergenceFailed(AssertionError):
@@ -51,6 +71,25 @@ class Report:
         counts = Counter(record.status for record in self.records)
         parts = [f"{counts[status]} {status}" for status in ("passed", "failed", "expected", "skipped")]
         return f"{self.name}: {len(self.records)} checks, {self.examples} examples: {', '.join(parts)}"
+
+    def __str__(self) -> str:
+        """A line for each check, what shows each failure, and the summary."""
+        return "\n".join((*(_line(record) for record in self.records), self.summary()))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report in plain types for JSON; infinities and NaN are written as text."""
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "passed": self.passed,
+            "examples": self.examples,
+            "settings": self.settings,
+            "records": [_finite(asdict(record)) for record in self.records],
+        }
+
+    def to_json(self) -> str:
+        """`as_dict` as JSON text."""
+        return json.dumps(self.as_dict(), indent=2, allow_nan=False)
 
     def raise_for_failures(self) -> None:
         """Raise `DivergenceFailed` naming every failed check; do nothing where there is none."""

@@ -1,0 +1,151 @@
+"""Change the reference one small place at a time and see the tests fail: `make mutation`.
+
+mutmut works on a copy under .make/mutation, so nothing here is touched; a run that was interrupted goes on where it
+stopped. A mutant that no test kills must be explained in survivors.toml, or the command fails.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / ".make" / "mutation"
+MUTATED = ("_generated", "divergence", "guidance")
+TESTS = ("test_generated.py", "test_divergence.py", "test_guidance.py", "test_wrong_weights.py")
+EXPLANATIONS = Path(__file__).with_name("survivors.toml")
+RECORD = ROOT / "book" / "results" / "mutation.json"
+CONFIGURATION = f"""\
+[tool.mutmut]
+source_paths = ["src"]
+only_mutate = {[f"src/fguidance/{name}.py" for name in MUTATED]}
+pytest_add_cli_args = ["-p", "no:cacheprovider", "-k", "not compile and not copied_file and not import and not no_line"]
+pytest_add_cli_args_test_selection = {[f"tests/{name}" for name in TESTS]}
+track_dependencies = false
+use_git_change_detection = false
+timeout_multiplier = 20.0
+timeout_constant = 20.0
+
+[tool.pytest.ini_options]
+pythonpath = ["src", "."]
+addopts = "--import-mode=importlib"
+filterwarnings = ["error"]
+"""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One changed place: mutmut's name, how it ended, and the lines that were changed."""
+
+    name: str
+    status: str
+    change: str = ""
+
+
+def prepare() -> None:
+    """Copy the library and its tests to the working folder, keeping times, so that unchanged results are kept."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    for source, target in ((ROOT / "reference", WORK / "src"), (ROOT / "tests" / "support", WORK / "tests" / "support")):
+        shutil.copytree(source, target, ignore=ignored, dirs_exist_ok=True)
+    for name in ("conftest.py", *TESTS):
+        shutil.copy2(ROOT / "tests" / name, WORK / "tests" / name)
+    (WORK / "pyproject.toml").write_text(CONFIGURATION, encoding="utf-8")
+
+
+def mutmut(*arguments: str, quiet: bool = False) -> str:
+    """Run a command of mutmut in the working folder; its output where `quiet`, else an empty string."""
+    environment = os.environ | {"HYPOTHESIS_PROFILE": "mutation", "PYTHONPATH": str(WORK)}
+    done = subprocess.run(
+        [sys.executable, "-m", "mutmut", *arguments], cwd=WORK, env=environment, text=True,
+        stdout=subprocess.PIPE if quiet else None,
+    )  # fmt: skip
+    return done.stdout or ""
+
+
+def results() -> list[Mutant]:
+    """Every mutant with its status, and what was changed in those that were not killed."""
+    found = []
+    for line in mutmut("results", "--all", "true", quiet=True).splitlines():
+        name, _, status = line.strip().rpartition(": ")
+        if name:
+            found.append(Mutant(name, status, "" if status == "killed" else changed(name)))
+    return found
+
+
+def changed(name: str) -> str:
+    """The lines that a mutant changes, as a diff without its place."""
+    lines = mutmut("show", name, quiet=True).splitlines()
+    kept = [line for line in lines if line[:1] in "+-" and not line.startswith(("+++", "---"))]
+    return "\n".join(f"{line[0]} {line[1:].strip()}" for line in kept)
+
+
+def explained() -> dict[tuple[str, str], str]:
+    """Module and change of every survivor that the table explains, with the reason."""
+    if not EXPLANATIONS.exists():
+        return {}
+    rows = tomllib.loads(EXPLANATIONS.read_text(encoding="utf-8")).get("survivor", [])
+    return {(row["module"], row["change"].strip()): row["reason"] for row in rows}
+
+
+def module(mutant: Mutant) -> str:
+    """The short name of the module that a mutant is in."""
+    return mutant.name.split(".")[1]
+
+
+def unexplained(mutants: list[Mutant]) -> list[Mutant]:
+    """The mutants that survived, or that no test reaches, without a reason in the table."""
+    reasons = explained()
+    alive = [mutant for mutant in mutants if mutant.status in ("survived", "no tests", "suspicious")]
+    return [mutant for mutant in alive if (module(mutant), mutant.change) not in reasons]
+
+
+def score(mutants: list[Mutant]) -> dict[str, dict[str, int]]:
+    """How many mutants of each module ended how."""
+    return {name: dict(Counter(m.status for m in mutants if module(m) == name)) for name in MUTATED}
+
+
+def record(mutants: list[Mutant]) -> None:
+    """Write the score with its date, versions and settings."""
+    RECORD.parent.mkdir(exist_ok=True)
+    content = {
+        "date": datetime.date.today().isoformat(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "examples_per_test": 8,
+        "tests": list(TESTS),
+        "modules": score(mutants),
+        "explained_survivors": len(explained()),
+        "unexplained_survivors": len(unexplained(mutants)),
+    }
+    RECORD.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Run what is left to run, print the score, and fail on a survivor that is not explained."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--report", action="store_true", help="only report what earlier runs found")
+    if not parser.parse_args().report:
+        prepare()
+        mutmut("run", "--max-children", os.environ.get("MUTATION_PROCESSES", "2"))
+    mutants = results()
+    record(mutants)
+    for name, counts in score(mutants).items():
+        print(f"{name}: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+    left = unexplained(mutants)
+    for mutant in left:
+        print(f"\n{mutant.name}: {mutant.status}, not explained in {EXPLANATIONS.name}\n{mutant.change}")
+    sys.exit(1 if left or any(mutant.status == "not checked" for mutant in mutants) else 0)
+
+
+if __name__ == "__main__":
+    main()

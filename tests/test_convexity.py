@@ -120,7 +120,8 @@ class TestSigns:
         (
             ("t", "positive"), ("t - 1", "unknown"), ("t - 30", "negative"), ("(t-1)**2", "nonnegative"),
             ("-t", "negative"), ("(t-1)**3", "unknown"), ("1/(t-1)**2", "unknown"), ("(t-1)**2*(t+1)", "nonnegative"),
-            ("-(t-1)**2", "nonpositive"), ("(t-1)**2 + (t-2)**4", "nonnegative"), ("(t-1)**2 + 1", "positive"), ("exp(-t)", "positive"),
+            ("-(t-1)**2", "nonpositive"), ("(t-1)**2 + (t-2)**4", "nonnegative"), ("(t-1)**2 + 1", "positive"),
+            ("exp(-t)", "positive"),
             ("(t-1)**2*(t-30)", "nonpositive"), ("sqrt(t)", "positive"), ("log(t-1)**2", "unknown"),
             ("(30-t)**-1", "positive"),
             ("(t-30)*(t-40)", "positive"), ("-(t-1)**2 - 1", "negative"),

@@ -268,7 +268,8 @@ def pieces(generator: sp.Expr) -> tuple[Piece, ...] | None:
     return tuple(joined) if all(piece.derivative_sign.is_positive for piece in joined) else None
 
 
-def _in_log_ratio(expression: sp.Expr) -> sp.Expr:
+def in_log_ratio(expression: sp.Expr) -> sp.Expr:
+    """The expression at t = e^y, in y = `log_ratio`, written with expm1 and log1p."""
     written = sp.expand_log(sp.powsimp(sp.expand(expression.subs(t, sp.exp(log_ratio)))), force=True)
     return optimize(sp.expand(written, power_exp=False), (log1p_opt,) if _is_steep(written) else (expm1_opt, log1p_opt))
 
@@ -287,7 +288,7 @@ def tails(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """f(e^y) and its dual at e^y in the gauge, as expressions in y = `log_ratio` for y <= -1 (:eq:`eq-value`)."""
     fixed = gauge_fixed(generator)
     swapped = dual(fixed)
-    return _in_log_ratio(fixed), _in_log_ratio(swapped if pieces(generator) else _tidied(swapped))
+    return in_log_ratio(fixed), in_log_ratio(swapped if pieces(generator) else _tidied(swapped))
 
 
 class _PlainTorchPrinter(TorchPrinter):  # type: ignore[misc]
@@ -376,11 +377,27 @@ def scaled_slope(generator: sp.Expr) -> ScaledSlope:
     def both_sides(expression: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
         left = _divided(expression, powers[0], sp.Integer(0))
         right = _divided(expression, powers[1], exponent).subs(t, 1 / t)
-        return _in_log_ratio(left), _in_log_ratio(_tidied(right))
+        return in_log_ratio(left), in_log_ratio(_tidied(right))
 
     growth = (powers[0] * log_ratio, -powers[1] * log_ratio + exponent.subs(t, sp.exp(-log_ratio)))
     derivative = both_sides(_factored(t * sp.diff(generator, t, 2)))
     return ScaledSlope(both_sides(_factored(anchored)), derivative, growth)
+
+
+def scaled_tails(generator: sp.Expr) -> tuple[tuple[sp.Expr, sp.Expr], tuple[sp.Expr, sp.Expr]]:
+    """f(e^u) for u < 0 and e^-u f(e^u) for u > 0, in the gauge, divided by exp(growth) so that neither overflows.
+
+    Returns:
+        The pair of expressions and the pair of growths, all in y = -abs(u) = `log_ratio` for y <= -1.
+    """
+    at_zero, at_infinity = _finite_growth_powers(generator)
+    at_zero, exponent = sp.Min(at_zero + 1, 0), _exponential_growth(slope(generator))
+    if at_zero == at_infinity == exponent == 0:
+        return tails(generator), (sp.Integer(0), sp.Integer(0))
+    fixed = gauge_fixed(generator)
+    left = in_log_ratio(_divided(fixed, at_zero, sp.Integer(0)))
+    right = in_log_ratio(_tidied(_divided(fixed / t, at_infinity, exponent).subs(t, 1 / t)))
+    return (left, right), (at_zero * log_ratio, -at_infinity * log_ratio + exponent.subs(t, sp.exp(-log_ratio)))
 
 
 def print_torch(expression: sp.Expr) -> str:

@@ -1,0 +1,168 @@
+"""All that follows from a generator, in one record: what `fguidance derive` prints."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sympy as sp
+
+from fguidance import symbolic
+from fguidance.deadline import time_limit
+from fguidance.divergence import Divergence
+from fguidance.printed_code import ACCURACY, print_code
+from fguidance.symbolic import t
+
+SECONDS, ALTOGETHER = 0.8, 4.4
+"""Wall time for each property that SymPy may not find, and for the whole description."""
+
+slope_symbol = sp.Symbol("s", real=True)
+p, q = sp.symbols("p q", positive=True)
+
+
+@dataclass(frozen=True)
+class Description:
+    """A generator and what was derived from it; None stands for what SymPy did not find in its time.
+
+    Attributes:
+        generator: f(t), as it was given, in `fguidance.symbolic.t`.
+        gauge_fixed: f(t) - f'(1)(t - 1), the same divergence.
+        slope: f'(t) in the gauge f'(1) = 0.
+        weight: p f'(p/q) in that gauge, in `p` and `q`.
+        dual: t f(1/t) of the gauge-fixed generator.
+        domain: the ratios t = p/q at which f is finite.
+        end_values: the limits of f(t) at 0 and of f(t)/t at infinity, in the gauge.
+        saturation_exponent: the power s <= 0 of t with which f' grows at 0.
+        saturation_limit: the limit of t f'(t) at 0; unless it is 0 the force survives a one-hot classifier.
+        weight_is_bounded: whether |w| is bounded over all p and q.
+        largest_value: the supremum of D over all distributions (its smallest value is 0).
+        curvature: f''(1), the divergence's scale near p = q; 1 for both KLs.
+        conjugate: sup over t > 0 of s t - f(t), in s, for slopes s that f' takes.
+        torch: source of `weight(log_p, log_q)` and `value(log_p, log_q)` in PyTorch.
+        numpy: the same in NumPy.
+        accuracy: what is stated about that code.
+    """
+
+    generator: sp.Expr
+    gauge_fixed: sp.Expr
+    slope: sp.Expr
+    weight: sp.Expr
+    dual: sp.Expr
+    domain: str
+    end_values: tuple[sp.Expr, sp.Expr] | None
+    saturation_exponent: sp.Expr | None
+    saturation_limit: sp.Expr | None
+    weight_is_bounded: bool | None
+    largest_value: sp.Expr | None
+    curvature: sp.Expr | None
+    conjugate: sp.Expr | None
+    torch: str | None
+    numpy: str | None
+    accuracy: str
+
+    @property
+    def latex(self) -> dict[str, str]:
+        """f, f', w and what else has a formula, as LaTeX."""
+        names = ("generator", "gauge_fixed", "slope", "weight", "dual", "conjugate")
+        return {name: sp.latex(getattr(self, name)) for name in names if getattr(self, name) is not None}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as text, numbers and booleans, for JSON."""
+        found = {name: _plain(part) for name, part in vars(self).items()}
+        return {**found, "latex": self.latex}
+
+
+def _plain(part: Any) -> Any:
+    if isinstance(part, tuple):
+        return [_plain(entry) for entry in part]
+    return str(part) if isinstance(part, sp.Expr) else part
+
+
+def describe(source: "str | sp.Expr | Divergence", parameters: Mapping[str, float] | None = None) -> Description:
+    """Derive everything that is known to follow from a generator.
+
+    Args:
+        source: text for `parse_generator`, a SymPy expression in one symbol, or a `Divergence`.
+        parameters: values of further names that the text may use.
+
+    Returns:
+        The description. Properties beyond SymPy's reach within 0.8 s each, or 4.4 s altogether, are None.
+
+    Raises:
+        TypeError: none of these.
+        ValueError: no generator, as for `Divergence.from_generator`, or a divergence that has none.
+    """
+    find = _Budget(ALTOGETHER)
+    generator = _generator_of(source, parameters)
+    with symbolic.understandable(generator):
+        fixed, slope = symbolic.gauge_fixed(generator), symbolic.slope(generator)
+    ends = find(lambda: symbolic.end_values(generator))
+    saturation = find(lambda: symbolic.saturation_limit(generator))
+    known = ends is not None and saturation is not None
+    return Description(
+        generator=generator,
+        gauge_fixed=fixed,
+        domain=_domain(ends),
+        end_values=ends,
+        saturation_limit=saturation,
+        weight_is_bounded=bool(ends[1].is_finite and saturation.is_finite) if known else None,
+        saturation_exponent=find(lambda: symbolic.growth_powers(generator)[0]),
+        largest_value=None if ends is None else sp.oo if sp.oo in ends else find(lambda: sp.simplify(sum(ends))),
+        curvature=find(lambda: _curvature(generator)),
+        torch=find(lambda: print_code(generator, "torch")),
+        numpy=find(lambda: print_code(generator, "numpy")),
+        accuracy=ACCURACY,
+        slope=find(lambda: symbolic.tidied_slope(generator)) or slope,
+        weight=find(lambda: symbolic.weight(generator, p, q)) or p * slope.subs(t, p / q),
+        dual=find(lambda: sp.simplify(symbolic.dual(fixed))) or t * fixed.subs(t, 1 / t),
+        conjugate=find(lambda: _conjugate(generator)),
+    )
+
+
+def _generator_of(source: "str | sp.Expr | Divergence", parameters: Mapping[str, float] | None) -> sp.Expr:
+    if not isinstance(source, Divergence):
+        return symbolic.as_generator(source, parameters)
+    if source.generator is None:
+        raise ValueError(f"{source.name} is a printed weight that belongs to no f-divergence: it has no generator")
+    return source.generator
+
+
+def _curvature(generator: sp.Expr) -> sp.Expr | None:
+    found = sp.simplify(sp.diff(generator, t, 2).subs(t, 1))
+    return found if found.is_finite and not found.has(sp.DiracDelta) else None
+
+
+def _domain(ends: tuple[sp.Expr, sp.Expr] | None) -> str:
+    """The ratios t that have a finite value; a class with p = 0 or q = 0 belongs to it where the limit is finite."""
+    if ends is None:
+        return "t > 0"
+    zero = "t >= 0 (p = 0 allowed)" if ends[0].is_finite else "t > 0 (infinite at p = 0)"
+    return f"{zero}, {'q = 0 allowed' if ends[1].is_finite else 'infinite at q = 0'}"
+
+
+class _Budget:
+    """What SymPy derives, or None if it cannot or has no time left."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+
+    def __call__(self, derive: Callable[[], Any]) -> Any:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            return None
+        try:
+            with symbolic.understandable("generator"), time_limit(min(left, SECONDS), "derivation"):
+                return derive()
+        except ValueError:
+            return None
+
+
+def _conjugate(generator: sp.Expr) -> sp.Expr | None:
+    """s t - f(t) at the t where f'(t) = s, checked at t = 1/2 and 2."""
+    derivative = sp.diff(generator, t)
+    for solution in sp.solve(derivative - slope_symbol, t):
+        found = sp.simplify(slope_symbol * solution - generator.subs(t, solution))
+        pairs = [(derivative.subs(t, at), derivative.subs(t, at) * at - generator.subs(t, at)) for at in (sp.S.Half, 2)]
+        if all(abs(sp.N(found.subs(slope_symbol, slope) - expected, 30)) < 1e-15 for slope, expected in pairs):
+            return found
+    return None

@@ -1,0 +1,191 @@
+"""The description of a generator agrees with its definition, and the code that it prints is accurate."""
+
+import functools
+import json
+import math
+import re
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+import sympy as sp
+import torch
+from mpmath import mpf
+
+import fguidance as fg
+from fguidance import describe as module
+from fguidance.describe import Description, describe
+from fguidance.divergence import Divergence
+from fguidance.interpreter import MPMATH, evaluate
+from fguidance.parsing import t
+from fguidance.printed_code import print_code
+
+NAMES = [name for name in fg.divergence_names() if fg.divergence(name).is_divergence]
+OWN = (
+    "(t-1)**4", "sqrt(1+t**2) - (1+t)/sqrt(2)", "tanh(t-1)**2 + 3*(t-1)**2", "(t-1)*atan(t-1)", "-log(0.99*t + 0.01)",
+    "exp(t-1) - t", "(t-1)**2/(3*t+2)**2 + (t-1)**2", "t**1.5 - t", "(t-1)**2/t**2 + (t-1)**2",
+)  # fmt: skip
+SOURCES = (*NAMES, *OWN)
+RATIOS = (
+    0.0, 1e-12, -1e-8, 1e-5, -1e-3, 0.01, -0.1, 0.3, -0.49, 0.51, 0.9, -1.1, 3.0, -5.0, 10.0, -20.0, 29.0, 31.0, 50.0,
+    -80.0, 100.0, -150.0, 200.0, -250.0, 300.0, -300.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def described() -> dict[str, Description]:
+    return {source: describe(fg.divergence(source) if source in NAMES else source) for source in SOURCES}
+
+
+def functions(text: str) -> dict[str, Any]:
+    """What the printed text defines; it was printed by the library from a checked expression."""
+    namespace: dict[str, Any] = {}
+    exec(text, namespace)  # noqa: S102
+    return namespace
+
+
+@functools.cache
+def exact(generator: sp.Expr, log_p: float, log_q: float) -> tuple[mpf, mpf]:
+    """The weight and the share of one class in the value, to 450 digits."""
+    slope = sp.diff(generator, t)
+    with mpmath.workdps(450):
+        p, q = mpmath.exp(mpf(log_p)), mpmath.exp(mpf(log_q))
+        tangent = evaluate(slope, t, mpf(1), MPMATH)
+        weight = p * (evaluate(slope, t, p / q, MPMATH) - tangent)
+        return weight, q * (evaluate(generator, t, p / q, MPMATH) - tangent * (p / q - 1))
+
+
+def pairs(dtype: type, reach: float) -> list[tuple[float, float]]:
+    found = [(dtype(log_p), dtype(dtype(log_p) - dtype(u))) for u in RATIOS for log_p in (-0.5, -40, -310)]
+    return [(float(a), float(b)) for a, b in found if -320 <= b <= 0 and abs(float(a) - float(b)) <= reach]
+
+
+@pytest.mark.parametrize("dtype", (np.float64, np.float32), ids=("float64", "float32"))
+@pytest.mark.parametrize("library", ("torch", "numpy"))
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_printed_code_is_accurate(described: dict, source: str, library: str, dtype: type) -> None:
+    found = described[source]
+    defined, compared = functions(getattr(found, library)), 0
+    unit, largest, smallest = (float(getattr(np.finfo(dtype), name)) for name in ("eps", "max", "tiny"))
+    for log_p, log_q in pairs(dtype, 3 if found.generator.has(sp.exp) else 300):
+        arguments = [np.array([number], dtype=dtype) for number in (log_p, log_q)]
+        if library == "torch":
+            arguments = [torch.from_numpy(argument) for argument in arguments]
+        with np.errstate(all="ignore"):
+            results = defined["weight"](*arguments)[0], defined["value"](*arguments)
+        bound = (128 + 8 * abs(log_p - log_q)) * unit
+        for result, expected in zip(results, exact(found.generator, log_p, log_q), strict=True):
+            assert str(result.dtype).endswith(dtype.__name__)
+            if not 1000 * smallest < abs(expected) < largest:
+                continue
+            compared += 1
+            assert abs(mpf(float(result)) - expected) <= bound * abs(expected), (log_p, log_q, float(result), expected)
+    assert compared > 40
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_printed_code_agrees_with_the_library(described: dict, source: str) -> None:
+    divergence = fg.divergence(source) if source in NAMES else fg.Divergence.from_generator(source)
+    generator = torch.Generator().manual_seed(0)
+    log_p, log_q = torch.log_softmax(torch.randn(2, 5, 7, generator=generator, dtype=torch.float64), -1)
+    defined = functions(described[source].torch)
+    torch.testing.assert_close(defined["weight"](log_p, log_q), divergence.weight(log_p, log_q), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(defined["value"](log_p, log_q), divergence.value(log_p, log_q), rtol=1e-12, atol=1e-14)
+    arrays = functions(described[source].numpy)
+    np.testing.assert_allclose(
+        arrays["value"](log_p.numpy(), log_q.numpy()), divergence.value(log_p, log_q), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_printed_text_imports_its_module_and_nothing_else(described: dict, source: str) -> None:
+    for library in ("torch", "numpy"):
+        text = getattr(described[source], library)
+        assert re.findall(r"^\s*(?:import|from) .*$", text, re.MULTILINE) == [f"import {library}"]
+        assert max(map(len, text.splitlines())) < 1000
+
+
+class TestProperties:
+    @pytest.mark.parametrize(
+        ("source", "curvature", "largest", "bounded", "exponent"),
+        (
+            ("rkl", 1, sp.oo, True, -1), ("fkl", 1, sp.oo, False, 0), ("js", sp.Rational(1, 4), sp.log(2), True, 0),
+            ("hellinger", sp.Rational(1, 2), 2, True, -sp.Rational(1, 2)), ("pearson", 2, sp.oo, False, 0),
+            ("neyman", 2, sp.oo, False, -2), ("triangular", 1, 2, True, 0), ("(t-1)**4", 0, sp.oo, False, 0),
+        ),
+    )  # fmt: skip
+    def test_known(
+        self, described: dict, source: str, curvature: sp.Expr, largest: sp.Expr, bounded: bool, exponent: sp.Expr
+    ) -> None:
+        found = described[source]
+        assert (found.curvature, found.weight_is_bounded, found.saturation_exponent) == (curvature, bounded, exponent)
+        assert found.largest_value == largest if largest == sp.oo else sp.simplify(found.largest_value - largest) == 0
+
+    @pytest.mark.parametrize(
+        ("source", "conjugate"), (("fkl", "exp(s - 1)"), ("pearson", "s + s**2/4"), ("rkl", "-1 - log(-s)"))
+    )
+    def test_conjugate(self, described: dict, source: str, conjugate: str) -> None:
+        found = described[source].conjugate.subs(module.slope_symbol, -sp.Rational(3, 7))
+        expected = {"exp(s - 1)": sp.exp(-sp.Rational(10, 7)), "s + s**2/4": -sp.Rational(3, 7) + sp.Rational(9, 196)}
+        assert abs(sp.N(found - expected.get(conjugate, -1 - sp.log(sp.Rational(3, 7))), 30)) < 1e-20
+
+    @pytest.mark.parametrize("source", SOURCES)
+    def test_conjugate_is_the_largest_gap(self, described: dict, source: str) -> None:
+        found = described[source]
+        if found.conjugate is None:
+            return
+        for at in (0.4, 1.0, 3.0):
+            slope = sp.diff(found.generator, t).subs(t, at)
+            expected = slope * at - found.generator.subs(t, at)
+            assert complex(found.conjugate.subs(module.slope_symbol, slope).evalf()) == pytest.approx(
+                float(expected), abs=1e-9
+            )
+
+    @pytest.mark.parametrize("source", SOURCES)
+    def test_weight_slope_and_dual(self, described: dict, source: str) -> None:
+        found, at = described[source], {module.p: sp.Rational(2, 7), module.q: sp.Rational(3, 5)}
+        ratio, slope = sp.Rational(10, 21), sp.diff(found.generator, t)
+        rise = slope.subs(t, ratio) - slope.subs(t, 1)
+        assert abs(sp.N(found.slope.subs(t, ratio) - rise, 30)) < 1e-20
+        assert abs(sp.N(found.weight.subs(at) - sp.Rational(2, 7) * rise, 30)) < 1e-20
+        assert abs(sp.N(found.dual.subs(t, ratio) - ratio * found.gauge_fixed.subs(t, 1 / ratio), 30)) < 1e-20
+        assert {"generator", "slope", "weight"} <= set(found.latex)
+
+    @pytest.mark.parametrize("source", SOURCES)
+    def test_as_json(self, described: dict, source: str) -> None:
+        found = json.loads(json.dumps(described[source].as_dict()))
+        assert {"generator", "torch", "numpy", "latex", "accuracy", "end_values"} <= set(found)
+        assert found["generator"] == str(described[source].generator)
+
+
+class TestSources:
+    def test_parameters(self) -> None:
+        assert describe("a*(t-1)**2", {"a": 0.5}).curvature == 1
+
+    def test_a_printed_weight_has_no_generator(self) -> None:
+        with pytest.raises(ValueError, match="js_printed is a printed weight"):
+            describe(fg.divergence("js_printed"))
+
+    @pytest.mark.parametrize("source", ("t^2", "(t-1)**3", "__import__('os')"))
+    def test_no_generator(self, source: str) -> None:
+        with pytest.raises(ValueError, match="generator"):
+            describe(source)
+
+    def test_a_kink_has_no_stable_code_but_all_else(self) -> None:
+        definition = fg.divergence("js").definition
+        found = describe(Divergence("kink", definition, "mine", lambda: sp.Abs(t - 1) / 2))
+        assert (found.torch, found.numpy, found.curvature) == (None, None, None)
+        assert found.largest_value == 1
+        with pytest.raises(ValueError, match="must be twice differentiable"):
+            print_code(sp.Abs(t - 1) / 2, "torch")
+
+    def test_what_takes_too_long_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "ALTOGETHER", 1e-9)
+        found = describe("t*log(t)")
+        assert (found.torch, found.conjugate, found.end_values, found.domain) == (None, None, None, "t > 0")
+        assert float(found.slope.subs(t, 2)) == pytest.approx(math.log(2))
+
+    def test_only_two_libraries(self) -> None:
+        with pytest.raises(ValueError, match="module must be 'torch' or 'numpy', not 'jax'"):
+            print_code(t * sp.log(t), "jax")

@@ -2,12 +2,13 @@
 
 import math
 
+import mpmath
 import pytest
 import sympy as sp
 import torch
 from sympy.codegen.cfunctions import expm1, log1p
 
-from fguidance.interpreter import evaluate
+from fguidance.interpreter import MPMATH, evaluate
 
 x = sp.Symbol("x", real=True)
 POINTS = torch.tensor([-2.5, -0.3, 0.4, 1.7], dtype=torch.float64)
@@ -50,3 +51,23 @@ def test_is_differentiable() -> None:
 def test_what_has_no_numerical_form_is_refused(expression: sp.Expr) -> None:
     with pytest.raises(ValueError, match="no numerical form"):
         evaluate(expression, x, POINTS)
+
+
+class TestHighPrecision:
+    @pytest.mark.parametrize("expression", EXPRESSIONS, ids=str)
+    def test_agrees_with_sympy(self, expression: sp.Expr) -> None:
+        with mpmath.workdps(60):
+            for point in (sp.Rational(1, 3), sp.Rational(17, 10)):
+                found = evaluate(expression, x, mpmath.mpf(point.p) / point.q, MPMATH)
+                assert abs(found - expression.subs(x, point).evalf(60)._to_mpmath(220)) < mpmath.mpf(10) ** -55
+
+    def test_whole_numbers_keep_their_digits(self) -> None:
+        """An argument may be far beyond float64."""
+        with mpmath.workdps(50):
+            assert evaluate(x**-65, x, mpmath.mpf(10) ** 6, MPMATH) == mpmath.mpf(10) ** -390
+
+    def test_exponentials_without_bounds_are_refused(self) -> None:
+        huge = mpmath.mpf(10) ** 20
+        assert evaluate(sp.exp(-x), x, huge, MPMATH) == 0
+        with pytest.raises(OverflowError, match="beyond exp"):
+            evaluate(sp.exp(x), x, huge, MPMATH)

@@ -125,6 +125,7 @@ class TestSigns:
             ("(t-1)**2*(t-30)", "nonpositive"), ("sqrt(t)", "positive"), ("log(t-1)**2", "unknown"),
             ("(30-t)**-1", "positive"),
             ("(t-30)*(t-40)", "positive"), ("-(t-1)**2 - 1", "negative"),
+            ("(t-30)**-1", "negative"), ("(t-30)**3", "negative"), ("sqrt(t-1)", "unknown"), ("(t-30)**-2", "positive"),
         ),
     )  # fmt: skip
     def test_of_a_box_from_one_half_to_two(self, text: str, sign: str) -> None:

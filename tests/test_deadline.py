@@ -8,6 +8,7 @@ import mpmath
 import pytest
 import sympy as sp
 
+from fguidance import deadline
 from fguidance.deadline import OutOfTime, TimeLimitError, time_limit
 
 
@@ -110,6 +111,14 @@ class TestTimeLimit:
             sys.setswitchinterval(interval)
         assert outcomes <= {"done", "stopped"}
         assert watchers() == []
+
+    def test_an_interruption_that_has_not_arrived_is_taken_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        sent: list[type[BaseException] | None] = []
+        monkeypatch.setattr(deadline, "_raise_in", lambda _, kind: sent.append(kind))
+        with pytest.raises(ValueError, match=r"^late: "), time_limit(0.05, "late"):
+            work(0.2)
+        assert sent[0] is OutOfTime
+        assert sent[-1] is None
 
     def test_stops_sympy_and_mpmath(self) -> None:
         t = sp.Symbol("t")

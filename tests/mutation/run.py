@@ -55,8 +55,8 @@ class Mutant:
 def prepare() -> None:
     """Copy the library and its tests to the working folder, keeping times, so that unchanged results are kept."""
     ignored = shutil.ignore_patterns("__pycache__")
-    for source, target in ((ROOT / "reference", WORK / "src"), (ROOT / "tests" / "support", WORK / "tests" / "support")):
-        shutil.copytree(source, target, ignore=ignored, dirs_exist_ok=True)
+    for source, target in (("reference", "src"), ("tests/support", "tests/support")):
+        shutil.copytree(ROOT / source, WORK / target, ignore=ignored, dirs_exist_ok=True)
     for name in ("conftest.py", *TESTS):
         shutil.copy2(ROOT / "tests" / name, WORK / "tests" / name)
     (WORK / "pyproject.toml").write_text(CONFIGURATION, encoding="utf-8")

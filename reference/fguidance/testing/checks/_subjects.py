@@ -1,0 +1,89 @@
+"""What several checks ask of a subject."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fguidance.testing.subject import Function, Subject
+
+Condition = Callable[[Subject], str | None]
+
+
+def working_dtype(subject: Subject) -> torch.dtype:
+    """The widest dtype that is promised."""
+    return max(subject.dtypes, key=lambda dtype: -torch.finfo(dtype).eps)
+
+
+def full_dtypes(subject: Subject) -> tuple[torch.dtype, ...]:
+    """Those of float32 and float64 that are promised; the widest promised one if neither is."""
+    found = tuple(dtype for dtype in subject.dtypes if dtype in (torch.float32, torch.float64))
+    return found or (working_dtype(subject),)
+
+
+def with_generator(subject: Subject) -> str | None:
+    """The check needs a generator."""
+    return "no generator is declared" if subject.generator is None else with_value(subject)
+
+
+def with_value(subject: Subject) -> str | None:
+    """The check needs a value."""
+    return "it has no value" if subject.value is None else None
+
+
+def with_force(subject: Subject) -> str | None:
+    """The check needs a logit gradient."""
+    return "no logit_gradient is given" if subject.logit_gradient is None else None
+
+
+def both(*conditions: Condition) -> Condition:
+    """All of the conditions; the first reason is given."""
+
+    def condition(subject: Subject) -> str | None:
+        return next((reason for one in conditions if (reason := one(subject)) is not None), None)
+
+    return condition
+
+
+def smooth(subject: Subject) -> str | None:
+    """The check needs a differentiable generator."""
+    return None if subject.declaration.smooth else "it is declared not to be smooth"
+
+
+def torch_only(subject: Subject) -> str | None:
+    """The check needs PyTorch."""
+    return None if subject.array == "torch" else "it takes NumPy arrays"
+
+
+def value_of(subject: Subject) -> Function:
+    """The value, where a condition has made sure of it."""
+    assert subject.value is not None
+    return subject.value
+
+
+def weight_of(subject: Subject) -> Function:
+    """The weight."""
+    assert subject.weight is not None
+    return subject.weight
+
+
+def force_of(subject: Subject, logits: Tensor, log_q: Tensor) -> Tensor:
+    """The subject's own force, or that of its weights, w - p sum(w)."""
+    if subject.logit_gradient is not None:
+        return subject.logit_gradient(logits, log_q)
+    log_p = torch.log_softmax(logits, -1)
+    weights = weight_of(subject)(log_p.clone(), log_q.clone())
+    return weights - log_p.exp() * weights.sum(-1, keepdim=True)
+
+
+def functions(subject: Subject) -> dict[str, Function]:
+    """What it has of value, weight and logit_gradient, by name."""
+    found = {"value": subject.value, "weight": subject.weight, "logit_gradient": subject.logit_gradient}
+    return {name: function for name, function in found.items() if function is not None}
+
+
+def first_argument(name: str, logits: Tensor) -> Tensor:
+    """The logits for the force, log-probabilities for the others; always a fresh tensor."""
+    if name == "logit_gradient":
+        return logits.clone()
+    return torch.log_softmax(logits.double(), -1).to(logits.dtype)

@@ -1,0 +1,205 @@
+"""How an implementation behaves: dtypes, shapes, purity, NaN, transforms and devices."""
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fguidance.testing import strategies
+from fguidance.testing.check import Violation, check
+from fguidance.testing.checks._subjects import (
+    first_argument,
+    functions,
+    torch_only,
+    weight_of,
+    working_dtype,
+)  # fmt: skip
+from fguidance.testing.strategies import Case
+from fguidance.testing.subject import Subject
+from fguidance.testing.tolerance import eps, require_close
+
+
+def _cases(subject: Subject) -> st.SearchStrategy[Case]:
+    return strategies.cases(working_dtype(subject), 20.0)
+
+
+def _in_dtypes(subject: Subject) -> st.SearchStrategy[Case]:
+    kinds = ("ordinary", "one-hot on the label", "one-hot on another class")
+    return st.sampled_from(subject.dtypes).flatmap(lambda dtype: strategies.cases(dtype, 8.0, kinds))
+
+
+def _expected_shape(name: str, argument: Tensor) -> torch.Size:
+    return argument.shape[:-1] if name == "value" else argument.shape
+
+
+@check(_in_dtypes)
+def dtype_and_shape_are_kept(subject: Subject, case: Case) -> None:
+    """Results have the dtype of the logits; weights and forces their shape, the value the shape less the classes."""
+    for name, function in functions(subject).items():
+        argument = first_argument(name, case.logits)
+        found = function(argument, case.log_q.clone())
+        if found.dtype != argument.dtype:
+            raise Violation(f"{name} returns {found.dtype} for {argument.dtype}")
+        if found.shape != _expected_shape(name, argument):
+            raise Violation(f"{name} returns shape {tuple(found.shape)} for {tuple(argument.shape)}")
+
+
+@check(_in_dtypes)
+def dtypes_agree(subject: Subject, case: Case) -> None:
+    """Every promised dtype gives what the widest gives at the same input, to its own rounding."""
+    wide = working_dtype(subject)
+    for name, function in functions(subject).items():
+        argument = first_argument(name, case.logits)
+        found = function(argument, case.log_q.clone()).double()
+        expected = function(argument.to(wide), case.log_q.to(wide)).double()
+        scale = (1 + float(expected.abs().max())) * (2 + float(case.log_q.abs().max()) + float(case.logits.abs().max()))
+        require_close(f"{name} in {argument.dtype}", found, expected, 32 * eps(argument.dtype) * scale)
+
+
+@check(_cases)
+def finite_input_gives_no_nan(subject: Subject, case: Case) -> None:
+    """No NaN comes out for finite logits."""
+    for name, function in functions(subject).items():
+        found = function(first_argument(name, case.logits), case.log_q.clone())
+        if bool(found.isnan().any()):
+            raise Violation(f"{name} holds NaN", found=found)
+
+
+@check(_cases)
+def nan_is_not_hidden(subject: Subject, case: Case) -> None:
+    """A NaN in the input comes out as NaN or raises ValueError; it is never replaced in silence."""
+    for name, function in functions(subject).items():
+        argument = first_argument(name, case.logits)
+        argument[0] = torch.nan
+        try:
+            found = function(argument, case.log_q.clone())
+        except ValueError:
+            continue
+        if not bool(found.isnan().any()):
+            raise Violation(f"{name} hides a NaN in its input", found=found)
+
+
+@check(_cases)
+def inputs_are_not_modified(subject: Subject, case: Case) -> None:
+    """What goes in is as it was afterwards."""
+    for name, function in functions(subject).items():
+        first, log_q = first_argument(name, case.logits), case.log_q.clone()
+        kept = first.clone(), log_q.clone()
+        function(first, log_q)
+        if not (torch.equal(first, kept[0]) and torch.equal(log_q, kept[1])):
+            raise Violation(f"{name} modifies its input", before=kept[0], after=first)
+
+
+def _two(subject: Subject) -> st.SearchStrategy[tuple[Case, Case]]:
+    dtype = working_dtype(subject)
+    return st.sampled_from((2, 3, 5)).flatmap(
+        lambda classes: st.tuples(*[strategies.cases(dtype, 10.0, classes=(classes,)) for _ in range(2)])
+    )
+
+
+def _scale(found: Tensor) -> float:
+    values = found.detach().double().abs()
+    return 1 + float(values[values.isfinite()].max()) if bool(values.isfinite().any()) else 1.0
+
+
+@check(_two)
+def calls_do_not_depend_on_earlier_calls(subject: Subject, two: tuple[Case, Case]) -> None:
+    """The same input gives the same result, whatever was asked in between, and in the same memory."""
+    for name, function in functions(subject).items():
+        first, log_q = first_argument(name, two[0].logits), two[0].log_q.clone()
+        once = function(first, log_q).detach().clone()
+        function(first_argument(name, two[1].logits), two[1].log_q.clone())
+        again = function(first_argument(name, two[0].logits), two[0].log_q.clone()).detach()
+        if not torch.equal(once.nan_to_num(), again.nan_to_num()):
+            raise Violation(f"{name} gives something else the second time", once=once, again=again)
+        first.copy_(first_argument(name, two[1].logits))
+        log_q.copy_(two[1].log_q)
+        moved = function(first, log_q).detach()
+        fresh = function(first_argument(name, two[1].logits), two[1].log_q.clone()).detach()
+        allowed = 64 * eps(fresh.dtype) * _scale(fresh)
+        require_close(f"{name} of the same tensor with new contents", moved, fresh, allowed)
+
+
+def _alone(function: object, first: Tensor, log_q: Tensor) -> Tensor:
+    return torch.stack([function(a.clone(), b.clone()).detach() for a, b in zip(first, log_q, strict=True)])  # type: ignore[operator]
+
+
+@check(_two)
+def a_batch_is_its_members(subject: Subject, two: tuple[Case, Case]) -> None:
+    """Any leading batch shape gives what its members give alone."""
+    classes = len(two[0].logits)
+    rows = [two[k % 2] for k in range(classes)]  # as many as classes, so that a wrong axis has the right length
+    for name, function in functions(subject).items():
+        first = torch.stack([first_argument(name, case.logits).roll(k) for k, case in enumerate(rows)])
+        log_q = torch.stack([case.log_q for case in rows])
+        expected = _alone(function, first, log_q)
+        allowed = 64 * eps(first.dtype) * _scale(expected)
+        require_close(f"{name} of a batch", function(first.clone(), log_q.clone()), expected, allowed)
+        deeper = function(first[None, :, None].clone(), log_q[None, :, None].clone())
+        require_close(f"{name} of shape (1, {classes}, 1, {classes})", deeper, expected[None, :, None], allowed)
+
+
+def _zeros_are_allowed(subject: Subject) -> str | None:
+    return "a target with zeros is declared to be refused" if subject.declaration.full_support else None
+
+
+@check(lambda subject: strategies.cases(working_dtype(subject), 10.0, zeros=True), _zeros_are_allowed)
+def zeros_in_the_target_are_handled(subject: Subject, case: Case) -> None:
+    """A target that is 0 for some classes gives no NaN, or is refused with a ValueError."""
+    for name, function in functions(subject).items():
+        try:
+            found = function(first_argument(name, case.logits), case.log_q.clone())
+        except ValueError:
+            continue
+        if bool(found.isnan().any()):
+            raise Violation(f"{name} holds NaN where the target is 0", found=found)
+        if name == "value" and bool(found.isinf()):
+            return  # the divergence is infinite there, and so has no force
+
+
+@check(_two, torch_only, most_examples=10)
+def vmap_gives_the_same(subject: Subject, two: tuple[Case, Case]) -> None:
+    """torch.vmap over a batch gives what a loop gives."""
+    for name, function in functions(subject).items():
+        first = torch.stack([first_argument(name, case.logits) for case in two])
+        log_q = torch.stack([case.log_q for case in two])
+        expected = _alone(function, first, log_q)
+        allowed = 64 * eps(first.dtype) * _scale(expected)
+        require_close(f"{name} under vmap", torch.vmap(function)(first, log_q), expected, allowed)
+
+
+def _compilable(subject: Subject) -> str | None:
+    if subject.derived and subject.generator is not None:
+        from fguidance.symbolic import pieces
+
+        if pieces(subject.generator) is None:
+            return "its general form walks SymPy's tree, which would be traced: compile its printed code instead"
+    return torch_only(subject)
+
+
+@check(_two, _compilable, most_examples=1)
+def compiling_gives_the_same(subject: Subject, two: tuple[Case, Case]) -> None:
+    """torch.compile changes no weight (graph capture; the backend runs it as it stands)."""
+    torch._dynamo.reset()
+    case = two[0]
+    compiled = torch.compile(weight_of(subject), backend="eager")
+    expected = weight_of(subject)(case.log_p, case.log_q.clone())
+    found = compiled(case.log_p, case.log_q.clone())
+    torch._dynamo.reset()
+    require_close("the compiled weight", found, expected, 64 * eps(expected.dtype) * _scale(expected))
+
+
+def _needs_gpu(subject: Subject) -> str | None:
+    reason = torch_only(subject)
+    return reason or (None if torch.cuda.is_available() else "there is no GPU here")
+
+
+@check(_cases, _needs_gpu, most_examples=10)
+def devices_agree(subject: Subject, case: Case) -> None:
+    """A GPU gives what the CPU gives."""
+    for name, function in functions(subject).items():
+        argument = first_argument(name, case.logits)
+        here = function(argument.clone(), case.log_q.clone())
+        there = function(argument.cuda(), case.log_q.cuda())
+        if not there.is_cuda:
+            raise Violation(f"{name} returns a tensor on another device than its input")
+        require_close(f"{name} on a GPU", there.cpu(), here, 256 * eps(here.dtype) * _scale(here))

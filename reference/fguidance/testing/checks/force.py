@@ -1,0 +1,97 @@
+"""What a force on logits is like, whatever the divergence."""
+
+import torch
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from fguidance.testing import strategies
+from fguidance.testing.check import Violation, check
+from fguidance.testing.checks._subjects import (
+    both,
+    first_argument,
+    force_of,
+    full_dtypes,
+    functions,
+    value_of,
+    weight_of,
+    with_force,
+    with_value,
+    working_dtype,
+)  # fmt: skip
+from fguidance.testing.strategies import Case
+from fguidance.testing.subject import Subject
+from fguidance.testing.tolerance import eps, require_close
+
+STEP = 1e-3
+
+
+def _cases(subject: Subject) -> st.SearchStrategy[Case]:
+    return st.sampled_from(full_dtypes(subject)).flatmap(lambda dtype: strategies.cases(dtype, 20.0))
+
+
+def _many(subject: Subject) -> st.SearchStrategy[Case]:
+    return strategies.cases(working_dtype(subject), 20.0, classes=(2, 3, 10, strategies.MANY_CLASSES))
+
+
+def _scale(subject: Subject, case: Case) -> float:
+    """The size of the weights, and of what rounding the logits does to them."""
+    weights = weight_of(subject)(first_argument("weight", case.logits), case.log_q.clone()).detach().double().abs()
+    spread = float(case.logits.max() - case.logits.min())
+    return max(1.0, float(weights[weights.isfinite()].max())) * (1 + spread)
+
+
+@check(_many, with_force)
+def force_sums_to_zero(subject: Subject, case: Case) -> None:
+    """The components of the logit gradient sum to 0."""
+    force = force_of(subject, case.logits.clone(), case.log_q.clone()).detach().double()
+    weights = weight_of(subject)(first_argument("weight", case.logits), case.log_q.clone()).detach().double()
+    sizes = float(force.abs().sum() + weights.abs().sum())
+    allowed = eps(case.logits.dtype) * (64 * _scale(subject, case) + 16 * sizes)
+    require_close("the sum of the force", force.sum(), torch.zeros(()), allowed, force=force)
+
+
+@check(_cases, with_force)
+def force_ignores_a_shift(subject: Subject, case: Case) -> None:
+    """Adding 64 to every logit changes no force."""
+    rounded = (case.logits * 2**10).round() / 2**10
+    here = force_of(subject, rounded.clone(), case.log_q.clone())
+    there = force_of(subject, rounded + 64, case.log_q.clone())
+    scale = _scale(subject, Case(rounded, case.log_q, case.kind)) + 2 * float(rounded.abs().max() + 64)
+    require_close("the force after a shift", there, here, 256 * eps(case.logits.dtype) * scale, unshifted=rounded)
+
+
+@check(_cases)
+def classes_may_be_permuted(subject: Subject, case: Case) -> None:
+    """Numbering the classes otherwise changes no value, and moves weights and forces along."""
+    allowed = 256 * eps(case.logits.dtype) * _scale(subject, case)
+    for name, function in functions(subject).items():
+        here = function(first_argument(name, case.logits), case.log_q.clone())
+        there = function(first_argument(name, case.logits).flip(-1), case.log_q.flip(-1))
+        require_close(f"{name} with the classes reversed", there if name == "value" else there.flip(-1), here, allowed)
+
+
+def _moderate(subject: Subject) -> st.SearchStrategy[Case]:
+    kinds = ("ordinary", "tied", "one-hot on the label", "one-hot on another class")
+    return strategies.cases(working_dtype(subject), 8.0, kinds, classes=(2, 3, 5))
+
+
+def _double(subject: Subject) -> str | None:
+    return None if torch.float64 in subject.dtypes else "a small step needs float64, which is not promised"
+
+
+@check(_moderate, both(with_value, _double))
+def a_step_against_the_force_lowers_the_value(subject: Subject, case: Case) -> None:
+    """A small step of the logits along minus the force lowers the divergence."""
+    if not subject.declaration.smooth:
+        assume(bool(((case.log_p - case.log_q).abs() > 0.05).all()))
+    assume(bool((case.log_p - case.log_q).abs().max() > 0.05))
+    force = force_of(subject, case.logits.clone(), case.log_q.clone())
+    largest = float(force.detach().abs().max())
+    assume(largest > 1e-6)
+    moved = case.logits - STEP * force / largest
+    before = float(value_of(subject)(case.log_p, case.log_q.clone()))
+    after = float(value_of(subject)(torch.log_softmax(moved, -1), case.log_q.clone()))
+    if not after < before:
+        raise Violation(
+            f"the divergence goes from {before:.6g} to {after:.6g}", force=force, before=before, after=after
+        )

@@ -1,0 +1,269 @@
+"""What a divergence is: nowhere negative, jointly convex, never larger after merging, curved as f''(1) says."""
+
+import functools
+import math
+
+import mpmath
+import sympy as sp
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fguidance.testing import exact, strategies
+from fguidance.testing.check import Violation, check
+from fguidance.testing.checks._subjects import (
+    both,
+    full_dtypes,
+    smooth,
+    value_of,
+    weight_of,
+    with_generator,
+    with_value,
+    working_dtype,
+)  # fmt: skip
+from fguidance.testing.strategies import Case, Pair
+from fguidance.testing.subject import Subject
+from fguidance.testing.tolerance import conditioning, eps, require_close
+
+
+def _double(subject: Subject) -> str | None:
+    return None if torch.float64 in subject.dtypes else "float64 is not promised"
+
+
+def _number(subject: Subject, log_p: Tensor, log_q: Tensor) -> float:
+    return float(value_of(subject)(log_p.clone(), log_q.clone()))
+
+
+def _in_dtypes(subject: Subject) -> st.SearchStrategy[Case]:
+    return st.sampled_from(full_dtypes(subject)).flatmap(strategies.cases)
+
+
+def _rounding(log_p: Tensor, log_q: Tensor) -> float:
+    sizes = (log_p.double().exp() + log_q.double().exp()) * conditioning(log_p, log_q)
+    return 16 * eps(log_p.dtype) * float(sizes.sum())
+
+
+@check(_in_dtypes, with_value)
+def value_is_not_negative(subject: Subject, case: Case) -> None:
+    """D >= 0, but for rounding."""
+    found = _number(subject, case.log_p, case.log_q)
+    if not found >= -_rounding(case.log_p, case.log_q):
+        raise Violation(f"the value is {found:.6g}", log_p=case.log_p)
+
+
+@check(lambda subject: strategies.pairs(), both(with_value, _double))
+def value_is_zero_only_at_equality(subject: Subject, pair: Pair) -> None:
+    """D(p, p) = 0, and D(p, q) > 0 where p and q differ."""
+    same = _number(subject, pair.log_q, pair.log_q)
+    if not abs(same) <= _rounding(pair.log_q, pair.log_q):
+        raise Violation(f"D(q, q) = {same:.6g}", value=same)
+    apart = float((pair.log_p - pair.log_q).abs().max())
+    found = _number(subject, pair.log_p, pair.log_q)
+    if apart > 0.1 and not found > 1e-12:
+        raise Violation(f"D(p, q) = {found:.6g} though p and q differ", value=found)
+
+
+@check(lambda subject: strategies.pairs())
+def weight_is_zero_at_equality(subject: Subject, pair: Pair) -> None:
+    """At p = q the weights are the gauge's constant times p, and the house's gauge is 0."""
+    dtype = working_dtype(subject)
+    log_q = pair.log_q.to(dtype)
+    found = weight_of(subject)(log_q.clone(), log_q.clone()).detach().double()
+    p = log_q.double().exp()
+    try:
+        allowed = 64 * eps(dtype) * (1 + abs(subject.declaration.gauge))
+        require_close("w(q, q)", found, subject.declaration.gauge * p, allowed * torch.ones_like(p))
+    except Violation as violation:
+        ratio = found / p
+        hint = ""
+        if float(ratio.max() - ratio.min()) < 1e-6:
+            mean = f"{float(ratio.mean()):.6g}"
+            hint = f"; it is {mean} p: if that gauge is meant, declare gauge={mean}"
+        raise Violation(f"{violation}{hint}", weight=found) from None
+
+
+def _two_pairs(_: Subject) -> st.SearchStrategy[tuple[Pair, Pair, float]]:
+    share = st.integers(1, 9).map(lambda number: number / 10)
+    return st.tuples(strategies.pairs((3,)), strategies.pairs((3,)), share)
+
+
+def _mixed(first: Tensor, second: Tensor, share: float) -> Tensor:
+    return (share * first.exp() + (1 - share) * second.exp()).log()
+
+
+@check(_two_pairs, both(with_value, _double))
+def value_is_jointly_convex(subject: Subject, example: tuple[Pair, Pair, float]) -> None:
+    """D of a mixture is at most the mixture of the D."""
+    one, two, share = example
+    ends = share * _number(subject, one.log_p, one.log_q) + (1 - share) * _number(subject, two.log_p, two.log_q)
+    middle = _number(
+        subject, _mixed(one.log_p, two.log_p, share), _mixed(one.log_q, two.log_q, share)
+    )
+    if not middle <= ends + 1e-12 + 1e-9 * abs(ends):
+        raise Violation(f"D is {middle:.6g} in the middle and {ends:.6g} between the ends", middle=middle, ends=ends)
+
+
+@check(lambda subject: strategies.pairs((3, 5)), both(with_value, _double))
+def merging_classes_never_raises_the_value(subject: Subject, pair: Pair) -> None:
+    """Merging two classes loses information, so it cannot raise D (data processing)."""
+    before = _number(subject, pair.log_p, pair.log_q)
+    merged = [torch.cat((torch.logaddexp(log[0], log[1])[None], log[2:])) for log in (pair.log_p, pair.log_q)]
+    after = _number(subject, *merged)
+    if not after <= before + 1e-12 + 1e-9 * abs(before):
+        raise Violation(f"D goes from {before:.6g} to {after:.6g}", before=before, after=after)
+
+
+@check(lambda subject: strategies.pairs(), both(with_generator, _double))
+def dual_swaps_the_arguments(subject: Subject, pair: Pair) -> None:
+    """D(p, q) is the divergence of the dual t f(1/t) with p and q swapped."""
+    from fguidance.symbolic import dual, gauge_fixed
+
+    generator = subject.generator
+    assert generator is not None
+    swapped = float(exact.value(dual(gauge_fixed(generator)), pair.log_q, pair.log_p))
+    found = value_of(subject)(pair.log_p.clone(), pair.log_q.clone())
+    require_close("D(p, q)", found, torch.tensor(swapped, dtype=torch.float64), 1e-9 * (1 + abs(swapped)), dual=swapped)
+
+
+def _symmetric(generator: sp.Expr) -> bool:
+    from fguidance.symbolic import dual, gauge_fixed
+
+    fixed = gauge_fixed(generator)
+    with mpmath.workdps(40):
+        points = [mpmath.mpf(number) / 7 for number in (1, 3, 9, 40)]
+        gaps = [abs(exact.evaluate(fixed, at) - exact.evaluate(dual(fixed), at)) for at in points]
+    return all(gap < mpmath.mpf(10) ** -25 for gap in gaps)
+
+
+def _symmetry_is_known(subject: Subject) -> str | None:
+    known = subject.declaration.symmetric is not None or subject.generator is not None
+    return with_value(subject) if known else "neither a generator nor symmetry is declared"
+
+
+@check(lambda subject: strategies.pairs((3,)), both(_symmetry_is_known, _double))
+def symmetry_is_as_declared(subject: Subject, pair: Pair) -> None:
+    """D(q, p) = D(p, q) where that is declared or follows from the generator, and only there."""
+    stated = subject.declaration.symmetric
+    expected = _symmetric(subject.generator) if stated is None and subject.generator is not None else stated
+    if expected:
+        here = value_of(subject)(pair.log_p.clone(), pair.log_q.clone())
+        there = value_of(subject)(pair.log_q.clone(), pair.log_p.clone())
+        require_close("D(q, p)", there, here, 1e-9 * (1 + abs(float(here))))
+        return
+    log_p, log_q = (torch.tensor(row, dtype=torch.float64).log() for row in ([0.7, 0.2, 0.1], [0.1, 0.5, 0.4]))
+    here_number, there_number = _number(subject, log_p, log_q), _number(subject, log_q, log_p)
+    if abs(here_number - there_number) <= 1e-9 * abs(here_number):
+        raise Violation("D(q, p) = D(p, q), though it is declared not to be symmetric", value=here_number)
+
+
+def _directions(_: Subject) -> st.SearchStrategy[tuple[float, float]]:
+    return st.tuples(st.integers(2, 8).map(lambda n: n / 10), st.sampled_from((1e-3, -1e-3)))
+
+
+def _over_chi_squared(subject: Subject, share: float, distance: float) -> float:
+    q = torch.tensor([share, (1 - share) / 3, 2 * (1 - share) / 3], dtype=torch.float64)
+    p = q + distance * torch.tensor([0.5, -0.3, -0.2], dtype=torch.float64) * q.min()
+    chi_squared = float(((p - q) ** 2 / q).sum())
+    return _number(subject, p.log(), q.log()) / chi_squared
+
+
+@check(_directions, both(with_value, smooth, _double))
+def curvature_is_that_of_the_generator(subject: Subject, example: tuple[float, float]) -> None:
+    """Near p = q, D is f''(1)/2 times chi-squared, as every f-divergence is KL there up to a factor."""
+    found = _over_chi_squared(subject, *example)
+    if subject.generator is None:
+        expected = _over_chi_squared(subject, 0.5, 1e-3)
+    else:
+        expected = float(_curvature(subject.generator)) / 2
+    if not abs(found - expected) <= 0.02 * abs(expected) + 1e-4:
+        raise Violation(f"D over chi-squared is {found:.6g}, not {expected:.6g}", found=found, expected=expected)
+
+
+@functools.lru_cache(maxsize=256)
+def _curvature(generator: sp.Expr) -> sp.Expr:
+    from fguidance.symbolic import t
+
+    return sp.N(sp.diff(generator, t, 2).subs(t, 1))
+
+
+def _can_be_certified(subject: Subject) -> str | None:
+    if subject.generator is None:
+        return "no generator is declared"
+    if not subject.declaration.smooth:
+        return "it is declared not to be smooth"
+    certificate = _certificate(subject.generator)
+    return f"undecided: {certificate.where}" if certificate.status == "undecided" else None
+
+
+@functools.lru_cache(maxsize=256)
+def _certificate(generator: sp.Expr):  # type: ignore[no-untyped-def]
+    from fguidance.convexity import certify_convexity
+
+    return certify_convexity(generator)
+
+
+@check(lambda subject: st.none(), _can_be_certified, most_examples=1)
+def generator_is_convex(subject: Subject, _: None) -> None:
+    """f'' >= 0 for every t > 0, by enclosures of ball arithmetic on a wide interval and leading terms beyond it."""
+    certificate = _certificate(subject.generator)
+    if certificate.status != "certified":
+        raise Violation("f'' < 0", log_t=certificate.point)
+
+
+FAR, FARTHER = 100.0, 300.0
+
+
+def _far_value(subject: Subject, distance: float, swapped: bool) -> float:
+    near_one = torch.tensor([-distance, math.log1p(-math.exp(-distance))], dtype=torch.float64)
+    half = torch.tensor([0.5, 0.5], dtype=torch.float64).log()
+    return _number(subject, near_one, half) if not swapped else _number(subject, half, near_one)
+
+
+def _bound_is_known(subject: Subject) -> str | None:
+    if subject.generator is None and subject.declaration.bounded is None:
+        return "neither a generator nor a bound is declared"
+    return with_value(subject)
+
+
+@check(lambda subject: st.none(), both(_bound_is_known, _double), most_examples=1)
+def value_is_bounded_as_declared(subject: Subject, _: None) -> None:
+    """D is bounded, or grows without end as p and q part, as declared or as f(0) and lim f(t)/t say."""
+    stated = subject.declaration.bounded
+    if stated is None:
+        from fguidance.symbolic import end_values
+
+        stated = all(end.is_finite for end in end_values(subject.generator))
+    values = [(_far_value(subject, FAR, swap), _far_value(subject, FARTHER, swap)) for swap in (False, True)]
+    grows = any(not far < 1.01 * near + 1e-9 for near, far in values)
+    if grows == stated:
+        word = "bounded" if stated else "unbounded"
+        raise Violation(f"it should be {word}, but D is {values} at log-ratios {FAR} and {FARTHER}", values=values)
+
+
+def _saturation_is_known(subject: Subject) -> str | None:
+    known = subject.generator is not None or subject.declaration.saturation is not None
+    return None if known else "neither a generator nor the behaviour at saturation is declared"
+
+
+def _stated_saturation(subject: Subject) -> str:
+    if subject.declaration.saturation is not None:
+        return subject.declaration.saturation
+    from fguidance.symbolic import saturation_limit
+
+    limit = saturation_limit(subject.generator)
+    return "vanishes" if limit == 0 else "stays" if limit.is_finite else "grows"
+
+
+@check(lambda subject: st.none(), both(_saturation_is_known, _double), most_examples=1)
+def saturation_is_as_declared(subject: Subject, _: None) -> None:
+    """Where p goes to 0 the weight vanishes, stays or grows, as declared or as the limit of t f'(t) at 0 says."""
+    stated = _stated_saturation(subject)
+    log_q = torch.tensor([0.5, 0.5], dtype=torch.float64).log()
+    sizes = []
+    for distance in (FAR, FARTHER):
+        log_p = torch.tensor([-distance, math.log1p(-math.exp(-distance))], dtype=torch.float64)
+        sizes.append(abs(float(weight_of(subject)(log_p, log_q.clone())[0])))
+    near, far = sizes
+    found = "vanishes" if far < 0.9 * near or far == 0 else "stays" if far < 1.1 * near else "grows"
+    if found != stated:
+        raise Violation(f"it {found}, though it {stated} by what is known of it", weights=sizes)

@@ -1,0 +1,81 @@
+"""Value, weight and force of a generator to 60 digits or more, by walking its tree with mpmath."""
+
+import functools
+import math
+
+import mpmath
+import sympy as sp
+from mpmath import mpf
+from torch import Tensor
+
+from fguidance.interpreter import MPMATH
+from fguidance.interpreter import evaluate as walk
+from fguidance.symbolic import t
+
+DIGITS = 60
+
+def evaluate(expression: sp.Expr, at: mpf) -> mpf:
+    """The value of an expression in t at a point, in mpmath's working precision."""
+    return walk(expression, t, at, MPMATH)
+
+
+@functools.lru_cache(maxsize=256)
+def _slope(generator: sp.Expr) -> sp.Expr:
+    return sp.diff(generator, t)
+
+
+def slope_at_one(generator: sp.Expr) -> mpf:
+    """f'(1)."""
+    return evaluate(_slope(generator), mpf(1))
+
+
+def numbers(tensor: Tensor) -> list[mpf]:
+    """The entries of a vector, exactly."""
+    return [mpf(entry) for entry in tensor.detach().double().tolist()]
+
+
+def _exp(entry: mpf) -> mpf:
+    return mpf(0) if entry == -mpmath.inf else mpmath.exp(entry)
+
+
+def _digits(*vectors: Tensor) -> int:
+    """Enough digits for probabilities as small as these, cubed, to cancel against 1."""
+    smallest = min(float(v[v.isfinite()].min()) for v in vectors)
+    return DIGITS + int(3 * max(0.0, -smallest) / math.log(10))
+
+
+def weights(generator: sp.Expr, log_p: Tensor, log_q: Tensor, gauge: float = 0.0) -> list[mpf]:
+    """w = p f'(p/q) with f'(1) = `gauge`, at the log-probabilities given, each class by itself."""
+    with mpmath.workdps(_digits(log_p, log_q)):
+        constant = mpf(gauge) - slope_at_one(generator)
+        ps, qs = map(_exp, numbers(log_p)), map(_exp, numbers(log_q))
+        return [p * (evaluate(_slope(generator), p / q) + constant) for p, q in zip(ps, qs, strict=True)]
+
+
+def value(generator: sp.Expr, log_p: Tensor, log_q: Tensor) -> mpf:
+    """sum_i q_i f(p_i/q_i), f in the gauge f'(1) = 0; every q_i > 0."""
+    with mpmath.workdps(_digits(log_p, log_q)):
+        slope = slope_at_one(generator)
+        ps, qs = map(_exp, numbers(log_p)), map(_exp, numbers(log_q))
+        return mpmath.fsum(
+            q * (evaluate(generator, p / q) - slope * (p / q - 1)) for p, q in zip(ps, qs, strict=True)
+        )
+
+
+def softmax(logits: Tensor) -> list[mpf]:
+    """The probabilities of a vector of logits, in mpmath's working precision."""
+    entries = numbers(logits)
+    powers = [mpmath.exp(entry - max(entries)) for entry in entries]
+    total = mpmath.fsum(powers)
+    return [power / total for power in powers]
+
+
+def force(generator: sp.Expr, logits: Tensor, log_q: Tensor) -> tuple[list[mpf], list[mpf], list[mpf]]:
+    """The gradient of the divergence in the logits, the weights in the gauge, and the probabilities."""
+    spread = logits.detach().double()
+    with mpmath.workdps(_digits(spread - spread.max(), log_q)):
+        ps, qs = softmax(logits), [_exp(entry) for entry in numbers(log_q)]
+        constant = slope_at_one(generator)
+        weights = [p * (evaluate(_slope(generator), p / q) - constant) for p, q in zip(ps, qs, strict=True)]
+        total = mpmath.fsum(weights)
+        return [w - p * total for w, p in zip(weights, ps, strict=True)], weights, ps

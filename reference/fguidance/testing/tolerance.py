@@ -1,0 +1,35 @@
+"""What errors are forgiven: those that rounding the inputs by a few units in the last place would cause."""
+
+import torch
+from torch import Tensor
+
+from fguidance.testing.check import Violation
+
+ULPS = 16
+
+
+def eps(dtype: torch.dtype) -> float:
+    """The spacing of the numbers just above 1."""
+    return torch.finfo(dtype).eps
+
+
+def conditioning(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """1 + |log p| + |log q| per class, in float64: how an error of one ulp in the inputs is magnified."""
+    return 1 + log_p.double().abs().clamp_max(1e4) + log_q.double().abs().clamp_max(1e4)
+
+
+def require_close(what: str, found: Tensor, expected: Tensor, allowed: Tensor | float, **evidence: object) -> None:
+    """Raise `Violation` unless every entry of `found` is within `allowed` of `expected`; NaN never is.
+
+    An infinity counts as right where the expected number is beyond the range of the dtype.
+    """
+    result, wanted = found.detach().double(), expected.detach().double()
+    if result.shape != wanted.shape:
+        raise Violation(f"{what} has shape {tuple(result.shape)}, not {tuple(wanted.shape)}", **evidence)
+    beyond = (wanted.abs() >= 0.99 * torch.finfo(found.dtype).max) & (result == torch.inf * wanted.sign())
+    error = (result - wanted).abs()
+    right = beyond | (error <= torch.as_tensor(allowed, dtype=torch.float64))
+    if not bool(right.all()):
+        worst = error.nan_to_num(nan=torch.inf)[~right].max()
+        message = f"{what} is off by {float(worst):.3g}, more than rounding explains"
+        raise Violation(message, found=found, expected=wanted, **evidence)

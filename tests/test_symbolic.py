@@ -190,6 +190,17 @@ class TestClassification:
     def test_growth_is_read_off_far_out(self, text: str, powers: tuple) -> None:
         assert symbolic.growth_powers(parse_generator(text)) == powers
 
+    @pytest.mark.parametrize("text", ("exp(1/t) - e", "cosh(1/t)**2 - cosh(1)**2", "exp(t**-2) - e", "exp(t-1) - t"))
+    def test_exponential_growth_is_taken_out_at_either_end(self, text: str) -> None:
+        scaled = symbolic.scaled_slope(parse_generator(text))
+        assert any(growth.has(sp.exp) for growth in scaled.growth)
+        divergence = fg.Divergence.from_generator(text)
+        for spread in (1.0, 30.0, 300.0):
+            logits = spread * torch.tensor([0.3, 0.1, -0.2], dtype=torch.float64)
+            log_q = torch.tensor([0.3, 0.4, 0.3], dtype=torch.float64).log()
+            assert not divergence.logit_gradient(logits, log_q).isnan().any()
+            assert not divergence.value(torch.log_softmax(logits, -1), log_q).isnan()
+
     @pytest.mark.parametrize("text", ("(t-1)**4", "exp(t-1)-t", "sqrt(1+t**2)-(1+t)/2**0.5"))
     def test_what_has_no_pieces_says_so(self, text: str) -> None:
         assert symbolic.pieces(parse_generator(text)) is None

@@ -328,10 +328,12 @@ def _finite_growth_powers(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     return at_zero if at_zero.is_Rational else zero, at_infinity if at_infinity.is_Rational else zero
 
 
-def _exponential_growth(slope_of_t: sp.Expr) -> sp.Expr:
-    """The fastest growing exponent E of the terms e^E(t) in f', 0 where there is none."""
-    growing = [part.args[0] for part in slope_of_t.atoms(sp.exp) if sp.limit(part.args[0], t, sp.oo) == sp.oo]
-    fastest = [e for e in growing if all(sp.limit(e - other, t, sp.oo) >= 0 for other in growing)]
+def _exponential_growth(slope_of_t: sp.Expr, end: sp.Expr = sp.oo) -> sp.Expr:
+    """The fastest growing exponent E of the terms e^E(t) in f' towards 0 or infinity, 0 where there is none."""
+    side = "-" if end == sp.oo else "+"
+    exponents = [part.args[0] for part in sp.expand(slope_of_t, power_exp=False).atoms(sp.exp)]
+    growing = [exponent for exponent in exponents if sp.limit(exponent, t, end, side) == sp.oo]
+    fastest = [e for e in growing if all(sp.limit(e - other, t, end, side) >= 0 for other in growing)]
     return fastest[0] if fastest else sp.Integer(0)
 
 
@@ -372,14 +374,17 @@ def scaled_slope(generator: sp.Expr) -> ScaledSlope:
     at_infinity = sp.limit(slope(generator), t, sp.oo)
     anchored = slope(generator) - at_infinity if at_infinity.is_finite else slope(generator)
     powers = _finite_growth_powers(generator)
-    exponent = _exponential_growth(anchored)
+    exponents = _exponential_growth(anchored, sp.Integer(0)), _exponential_growth(anchored)
 
     def both_sides(expression: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
-        left = _divided(expression, powers[0], sp.Integer(0))
-        right = _divided(expression, powers[1], exponent).subs(t, 1 / t)
+        left = _divided(expression, powers[0], exponents[0])
+        right = _divided(expression, powers[1], exponents[1]).subs(t, 1 / t)
         return in_log_ratio(left), in_log_ratio(_tidied(right))
 
-    growth = (powers[0] * log_ratio, -powers[1] * log_ratio + exponent.subs(t, sp.exp(-log_ratio)))
+    growth = (
+        powers[0] * log_ratio + exponents[0].subs(t, sp.exp(log_ratio)),
+        -powers[1] * log_ratio + exponents[1].subs(t, sp.exp(-log_ratio)),
+    )
     derivative = both_sides(_factored(t * sp.diff(generator, t, 2)))
     return ScaledSlope(both_sides(_factored(anchored)), derivative, growth)
 

@@ -1,6 +1,7 @@
-"""A divergence of one's own, written by hand as its author would: once right, and three times not."""
+"""A divergence of one's own, written by hand as its author would: once right, and three times not; and its tests."""
 
 import contextlib
+import inspect
 import io
 import os
 import subprocess
@@ -11,6 +12,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from fguidance.testing import Declaration, Report
+from fguidance.testing.check import CHECKS, Check
+
 FORMULA = "(t - 1)**2/(t + 1) - log(t)/10"
 
 
@@ -18,6 +22,7 @@ class Floored:
     """The triangular discrimination with a tenth of RKL, which keeps a force where the classifier is sure."""
 
     generator = FORMULA
+    declaration = Declaration(full_support=True)
 
     def value(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """The definition, sum_i q_i f(p_i / q_i)."""
@@ -87,3 +92,37 @@ def command(*arguments: str, folder: Path | None = None, most_lines: int = 60) -
     shown.write("\n".join(lines[-most_lines:]))
     print(shown.getvalue())
     print(f"exit status {done.returncode}")
+
+
+def shortened(value: object) -> str:
+    """The value as text, its floating-point numbers to six digits."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(shortened, value))}]"
+    return str(value)
+
+
+def records_table(report: Report) -> str:
+    """What became of each check, as a Markdown table."""
+    rows = ["| check | status | examples |", "| --- | --- | --: |"]
+    for record in report.records:
+        status = f"{record.status}: {record.reason}" if record.reason else record.status
+        rows.append(f"| `{record.check}` | {_in_a_cell(status)} | {record.examples} |")
+    return "\n".join(rows)
+
+
+def checks_table() -> str:
+    """Every check of the suite with the property that it asks for, as a Markdown table."""
+    rows = ["| check | property |", "| --- | --- |"]
+    rows += [f"| `{check.name}` | {_in_a_cell(_description(check))} |" for check in CHECKS.values()]
+    return "\n".join(rows)
+
+
+def _description(check: Check) -> str:
+    """The docstring of a check, as one paragraph."""
+    return " ".join((inspect.getdoc(check.body) or "").split())
+
+
+def _in_a_cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("*", "\\*").replace("_", "\\_").replace("$", "\\$")

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import fguidance as fg
+from fguidance.testing import Record, Report
+from fguidance.testing.check import CHECKS
 from lab import own_divergence
 
 
@@ -53,3 +55,20 @@ def test_a_command_prints_its_end_and_how_it_ended(tmp_path: Path, capsys: pytes
     assert printed[0].endswith("lines above")
     assert printed[-1] == "exit status 1"
     assert len(printed) == 5
+
+
+def test_the_table_of_records_has_every_check_and_reason():
+    records = (Record("one", "One.", "passed", examples=7), Record("two", "Two.", "skipped", "no | value"))
+    lines = own_divergence.records_table(Report("mine", records)).splitlines()
+    assert lines[2] == "| `one` | passed | 7 |"
+    assert lines[3] == r"| `two` | skipped: no \| value | 0 |"
+
+
+def test_the_table_of_checks_names_them_all():
+    lines = own_divergence.checks_table().splitlines()[2:]
+    assert [line.split("`")[1] for line in lines] == list(CHECKS)
+
+
+def test_numbers_are_shortened_in_lists_too():
+    assert own_divergence.shortened({"a": 1}) == "{'a': 1}"
+    assert own_divergence.shortened([[1.23456789, 2], 1e-30]) == "[[1.23457, 2], 1e-30]"

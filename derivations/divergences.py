@@ -3,23 +3,68 @@
 from dataclasses import dataclass
 
 import sympy as sp
+from sympy.codegen.cfunctions import expm1
 
-from fguidance.symbolic import t
+from fguidance.symbolic import Piece, log_ratio, t
 
 alpha = sp.Symbol("alpha", real=True)
+power = sp.Symbol("lambda_", real=True)
+order, skew, blend = sp.symbols("order skew blend", positive=True)
+LOW, HIGH = sp.Integer(-64), sp.Integer(64)
+SHIFT = sp.log(skew / (1 - skew))
+y_exp = sp.exp(log_ratio)
+
+
+class LogMixture(sp.Function):  # type: ignore[misc]
+    """The logarithm of 1 - share + share * e^y, by the name of the function that calculates it."""
+
+    nargs = 2
+
+
+PERIMETER = sp.sqrt(1 + t**2) - (1 + t) / sp.sqrt(2)
+GAN = "Goodfellow et al. 2014; Nowozin, Cseke and Tomioka 2016"
 ALPHA_SLOPE = (t ** (alpha - 1) - 1) / (alpha - 1)
 
 
 @dataclass(frozen=True)
+class Family:
+    """What a family's row says of its parameter.
+
+    Attributes:
+        parameter: the symbol in the generator.
+        default: its value unless told.
+        low, high: its range; `is_open` excludes both ends.
+        specials: values at which the generator is to be read as its limit.
+        as_alpha: factor and alpha of the alpha family's multiple that this family is, or nothing.
+        pieces: kernels and arguments, where the family is none of those.
+        tails: f(e^y) and its dual at e^y in the gauge, for those.
+    """
+
+    parameter: sp.Symbol
+    default: sp.Rational
+    low: sp.Rational
+    high: sp.Rational
+    is_open: bool = False
+    specials: tuple[sp.Rational, ...] = ()
+    as_alpha: tuple[sp.Expr, sp.Expr] | None = None
+    pieces: tuple[Piece, ...] = ()
+    tails: tuple[sp.Expr, sp.Expr] = (sp.nan, sp.nan)
+
+
+@dataclass(frozen=True)
 class Row:
-    """A divergence D_f = sum_i q_i f(p_i / q_i); a family has a parameter and its default."""
+    """A divergence D_f = sum_i q_i f(p_i / q_i), or a family of them."""
 
     name: str
     title: str
     generator: sp.Expr
     source: str
-    parameter: sp.Symbol | None = None
-    default: sp.Rational | None = None
+    family: Family | None = None
+
+    @property
+    def parameter(self) -> sp.Symbol | None:
+        """The parameter of a family."""
+        return None if self.family is None else self.family.parameter
 
 
 @dataclass(frozen=True)
@@ -46,13 +91,113 @@ DIVERGENCES: tuple[Row, ...] = (
     Row("neyman", "Neyman's chi-squared", (t - 1) ** 2 / t, "Neyman 1949"),
     Row("jeffreys", "Jeffreys", (t - 1) * sp.log(t), "Jeffreys 1946"),
     Row("triangular", "triangular discrimination", (t - 1) ** 2 / (t + 1), "Vincze 1981; Le Cam 1986"),
+    Row("lin_k", "Lin's K of q from p, KL(q, (p + q)/2)", -sp.log((1 + t) / 2), "Lin 1991"),
+    Row("lin_k_reverse", "Lin's K of p from q, KL(p, (p + q)/2)", t * sp.log(2 * t / (1 + t)), "Lin 1991"),
+    Row("gan", "the GAN objective's divergence, twice JS", t * sp.log(t) - (t + 1) * sp.log((t + 1) / 2), GAN),
+    Row(
+        "symmetric_chi_squared",
+        "symmetric chi-squared, Pearson's plus Neyman's",
+        (t - 1) ** 2 * (t + 1) / t,
+        "Dragomir, Šunde and Buşe 2000",
+    ),
+    Row("vajda_chi4", "Vajda's chi^4", (t - 1) ** 4, "Vajda 1973"),
+    Row(
+        "arithmetic_geometric",
+        "Taneja's arithmetic-geometric mean divergence",
+        (t + 1) / 2 * sp.log((t + 1) / (2 * sp.sqrt(t))),
+        "Taneja 1995",
+    ),
+    Row("perimeter", "Österreicher's perimeter divergence", PERIMETER, "Österreicher 1996"),
+    Row("exponential", "exponential divergence", sp.exp(t - 1) - t, "ours: the exponential in the gauge f'(1) = 0"),
     Row(
         "alpha",
         "alpha family",
         (t**alpha - alpha * t - (1 - alpha)) / (alpha * (alpha - 1)),
         "Cressie and Read 1984; Amari 1985",
-        parameter=alpha,
-        default=sp.Rational(1, 2),
+        Family(alpha, sp.Rational(1, 2), LOW, HIGH, specials=(sp.S.Zero, sp.S.One), as_alpha=(sp.S.One, alpha)),
+    ),
+    Row(
+        "amari",
+        "Amari's alpha-divergences",
+        4 * (1 - t ** ((1 + alpha) / 2)) / (1 - alpha**2),
+        "Amari 1985",
+        Family(alpha, sp.S.Zero, LOW, HIGH, specials=(-sp.S.One, sp.S.One), as_alpha=(sp.S.One, (1 + alpha) / 2)),
+    ),
+    Row(
+        "cressie_read",
+        "Cressie and Read's power divergences, scaled as their statistic",
+        2 * (t ** (power + 1) - t) / (power * (power + 1)),
+        "Cressie and Read 1984",
+        Family(
+            power, sp.Rational(2, 3), LOW, HIGH, specials=(-sp.S.One, sp.S.Zero), as_alpha=(sp.Integer(2), power + 1)
+        ),
+    ),
+    Row(
+        "tsallis",
+        "Tsallis relative entropies",
+        (t**order - t) / (order - 1),
+        "Tsallis 1998",
+        Family(order, sp.Integer(2), sp.S.Zero, HIGH, is_open=True, specials=(sp.S.One,), as_alpha=(order, order)),
+    ),
+    Row(
+        "skewed_js",
+        "skewed Jensen-Shannon",
+        skew * t * sp.log(t) - (skew * t + 1 - skew) * sp.log(skew * t + 1 - skew),
+        "Lin 1991",
+        Family(
+            skew,
+            sp.Rational(1, 4),
+            sp.S.Zero,
+            sp.S.One,
+            is_open=True,
+            pieces=(Piece("softplus_difference", (-skew, SHIFT, -sp.S.One), skew),),
+            tails=(
+                skew * log_ratio * y_exp - (1 - skew + skew * y_exp) * LogMixture(log_ratio, skew),
+                (1 - skew) * log_ratio * y_exp - (skew + (1 - skew) * y_exp) * LogMixture(log_ratio, 1 - skew),
+            ),
+        ),
+    ),
+    Row(
+        "skewed_rkl",
+        "the skew divergence, KL(q, (1 - skew) q + skew p)",
+        -sp.log(1 - skew + skew * t),
+        "Lee 1999",
+        Family(
+            skew,
+            sp.Rational(9, 10),
+            sp.S.Zero,
+            sp.S.One,
+            is_open=True,
+            pieces=(Piece("sigmoid_difference", (-skew / (1 - skew), sp.S.One, SHIFT), skew),),
+            tails=(
+                skew * expm1(log_ratio) - LogMixture(log_ratio, skew),
+                (log_ratio - LogMixture(log_ratio, 1 - skew)) * y_exp - skew * expm1(log_ratio),
+            ),
+        ),
+    ),
+    Row(
+        "blended_chi_squared",
+        "blended chi-squared: Pearson's at blend 0, Neyman's at 1",
+        (t - 1) ** 2 / (1 - blend + blend * t),
+        "Lindsay 1994; Györfi and Vajda 2001",
+        Family(
+            blend,
+            sp.Rational(1, 4),
+            sp.S.Zero,
+            sp.S.One,
+            is_open=True,
+            pieces=(
+                Piece(
+                    "sigmoid_difference",
+                    (-1 / (blend * (1 - blend) ** 2), sp.Integer(2), sp.log(blend / (1 - blend))),
+                    blend,
+                ),
+            ),
+            tails=(
+                expm1(log_ratio) ** 2 / (1 - blend + blend * y_exp),
+                expm1(log_ratio) ** 2 / (blend + (1 - blend) * y_exp),
+            ),
+        ),
     ),
 )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import sympy as sp
 
-from derivations.divergences import ALPHA_SLOPE, DIVERGENCES, JS_PRINTED, PrintedRow, Row
+from derivations.divergences import ALPHA_SLOPE, DIVERGENCES, JS_PRINTED, Family, LogMixture, PrintedRow, Row
 from fguidance import symbolic
 from fguidance.symbolic import log_ratio, print_torch, t
 
@@ -65,9 +65,9 @@ def _number(value: sp.Expr) -> str:
 def _call(piece: symbolic.Piece) -> str:
     arguments = list(piece.arguments)
     if piece.kernel == "sigmoid_difference":
-        rendered = [repr(float(arguments[0])), str(int(arguments[1])), repr(float(arguments[2]))]
+        rendered = [_python(arguments[0]), str(int(arguments[1])), _python(arguments[2])]
     else:
-        rendered = [repr(float(argument)) for argument in arguments]
+        rendered = [_python(argument) for argument in arguments]
     return f"{piece.kernel}(at, {', '.join(rendered)})"
 
 
@@ -78,13 +78,34 @@ def _composition(pieces: tuple[symbolic.Piece, ...]) -> str:
     return text
 
 
+def prove_slope(name: str, generator: sp.Expr, scaled: symbolic.ScaledSlope) -> None:
+    """Raise unless the scaled slope is f', up to the gauge's constant, and its derivative t f''."""
+    ratios = sp.log(t), -sp.log(t)
+    value, derivative = (
+        [(side * sp.exp(growth)).rewrite(sp.exp).rewrite(sp.log).subs(log_ratio, ratio) for side, growth, ratio in rows]
+        for rows in (zip(pair, scaled.growth, ratios, strict=True) for pair in (scaled.value, scaled.derivative))
+    )
+    _require_equal(name, value[0].subs(t, 1), value[1].subs(t, 1))
+    for slope, bend in zip(value, derivative, strict=True):
+        _require_equal(name, sp.diff(slope, t), sp.diff(generator, t, 2))
+        _require_equal(name, bend, t * sp.diff(generator, t, 2))
+
+
 def _formula(expression: sp.Expr) -> str:
     return str(expression).replace("**", "^")
 
 
+def readable_weight(generator: sp.Expr, p: sp.Symbol, q: sp.Symbol) -> sp.Expr:
+    """The weight, its terms apart where joining their logarithms would leave p or q in an exponent."""
+    found = symbolic.weight(generator, p, q)
+    if any(power.exp.has(p, q) and power.base != sp.E for power in found.atoms(sp.Pow)):
+        found = p * sp.simplify(sp.expand(symbolic.slope(generator))).subs(t, p / q)
+    return found
+
+
 def _docstring(row: Row) -> str:
     p, q = sp.symbols("p q", positive=True)
-    weight = symbolic.weight(row.generator, p, q)
+    weight = readable_weight(row.generator, p, q)
     lines = (
         f"{row.title[0].upper()}{row.title[1:]}.",
         "",
@@ -96,49 +117,82 @@ def _docstring(row: Row) -> str:
     return "\n".join(("    " + line).rstrip() for line in ('"""' + lines[0], *lines[1:], '"""'))
 
 
-def _is_bounded(pieces: tuple[symbolic.Piece, ...]) -> bool:
+def _is_bounded(generator: sp.Expr) -> bool:
+    """Whether no weight can overflow: t f'(t) is finite at 0, and f' grows like a logarithm at most at infinity."""
+    pieces = symbolic.pieces(generator)
+    if pieces is None:
+        return bool(symbolic.saturation_limit(generator).is_finite and symbolic.growth_powers(generator)[1] == 0)
     powers = [piece.arguments[1] for piece in pieces if piece.kernel == "power_difference"]
     return all(-1 <= power <= 0 for power in powers)
 
 
-def _shared_code(at_zero: sp.Expr, at_infinity: sp.Expr) -> Iterator[str]:
-    """The two tails as source, each shared part computed once."""
+def _shared_code(at_zero: sp.Expr, at_infinity: sp.Expr, names_of_both: tuple[str, str]) -> Iterator[str]:
+    """Two expressions as source, each shared part computed once."""
     names = (sp.Symbol(f"part_{number}", real=True) for number in range(1, 100))
     parts, (first, second) = sp.cse([at_zero, at_infinity], symbols=names, optimizations=[])
     for name, expression in parts:
         yield f"    {name} = {print_torch(expression)}"
-    yield f"    at_zero = {print_torch(first)}"
-    yield f"    at_infinity = {print_torch(second)}"
-    yield "    return at_zero, at_infinity"
+    for both_name, expression in zip(names_of_both, (first, second), strict=True):
+        constant = f"torch.full_like(log_ratio, {float(expression)})" if expression.is_number else ""
+        yield f"    {both_name} = {constant or print_torch(expression)}"
+    yield f"    return {', '.join(names_of_both)}"
+
+
+def _slope_code(row: Row) -> Iterator[str]:
+    """The scaled slope of a generator without exact pieces, proved: three functions of two sides each."""
+    scaled = symbolic.scaled_slope(row.generator)
+    prove_slope(row.name, row.generator, scaled)
+    for part in ("value", "derivative", "growth"):
+        yield f"def {row.name}_{part}(log_ratio: Tensor) -> tuple[Tensor, Tensor]:"
+        yield f'    """The {part} in the `Slope` of `{row.name}`, below and above u = 0."""'
+        below, above = getattr(scaled, part)
+        yield from _shared_code(below, above, ("below", "above"))
+        yield from ("", "")
+    yield f"{row.name}_slope = Slope("
+    yield from (f"    two_sided({row.name}_{part})," for part in ("value", "derivative", "growth"))
+    yield from (")", "", "")
+
+
+def _slope_difference(row: Row, pieces: tuple[symbolic.Piece, ...] | None) -> str:
+    if pieces is not None:
+        prove_pieces(row.name, row.generator, pieces)
+        return _composition(pieces)
+    return f"general_difference(at, {row.name}_slope)"
+
+
+def _prove_tails(row: Row, tails: tuple[sp.Expr, sp.Expr]) -> None:
+    fixed = symbolic.gauge_fixed(row.generator)
+    for tail, expected in zip(tails, (fixed, t * fixed.subs(t, 1 / t)), strict=True):
+        _require_equal(row.name, tail.rewrite(sp.exp).rewrite(sp.log), expected.subs(t, sp.exp(log_ratio)))
 
 
 def _emit_row(row: Row) -> str:
     pieces = symbolic.pieces(row.generator)
-    if pieces is None:
-        raise EmissionFailed(f"{row.name}: f' is no sum of increasing pieces")
-    prove_pieces(row.name, row.generator, pieces)
-    at_zero, at_infinity = symbolic.tails(row.generator)
-    fixed = symbolic.gauge_fixed(row.generator)
-    for tail, expected in ((at_zero, fixed), (at_infinity, t * fixed.subs(t, 1 / t))):
-        _require_equal(row.name, tail.rewrite(sp.exp).rewrite(sp.log), expected.subs(t, sp.exp(log_ratio)))
+    tails = symbolic.tails(row.generator)
+    _prove_tails(row, tails)
     return "\n".join(
         (
+            *(() if pieces is not None else _slope_code(row)),
             f"def {row.name}(at: Contrast) -> Term:",
             _docstring(row),
-            f"    return {_composition(pieces)}",
+            f"    return {_slope_difference(row, pieces)}",
             "",
             "",
             f"def {row.name}_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:",
             f'    """The tails of `{row.name}` (:eq:`eq-value`)."""',
-            *_shared_code(at_zero, at_infinity),
+            *_shared_code(tails[0], tails[1], ("at_zero", "at_infinity")),
         )
     )
 
 
-def _emit_family(row: Row) -> str:
-    """The one family: f' = (t^(alpha - 1) - 1)/(alpha - 1), and both forms of its tail, each proved here."""
-    parameter = row.parameter
-    assert parameter is not None
+def _python(expression: sp.Expr) -> str:
+    return str(sp.pycode(expression)) if expression.free_symbols else repr(float(expression))
+
+
+def _emit_alpha(row: Row) -> str:
+    """The alpha family: f' = (t^(alpha - 1) - 1)/(alpha - 1), and both forms of its tail, each proved here."""
+    assert row.family is not None
+    parameter = row.family.parameter
     _require_equal(row.name, sp.diff(row.generator, t), ALPHA_SLOPE)
     first = (t * (t ** (parameter - 1) - 1) / (parameter - 1) - (t - 1)) / parameter
     second = ((t - 1) - (t**parameter - 1) / parameter) / (1 - parameter)
@@ -146,7 +200,7 @@ def _emit_family(row: Row) -> str:
         _require_equal(row.name, form, row.generator)
     _require_equal(row.name, symbolic.dual(row.generator), row.generator.subs(parameter, 1 - parameter))
     return textwrap.dedent(f'''\
-    def {row.name}_family(alpha: float = {float(row.default or 0)}) -> Definition:
+    def {row.name}_family(alpha: float = {float(row.family.default)}) -> Definition:
         """{row.title[0].upper()}{row.title[1:]}: alpha = 1 is `fkl`, alpha = 0 is `rkl`.
 
         f(t) = {_formula(row.generator)}
@@ -162,6 +216,77 @@ def _emit_family(row: Row) -> str:
 
         limits = (1 / alpha if alpha > 0 else math.inf, 1 / (1 - alpha) if alpha < 1 else math.inf)
         return Definition(slope_difference, tails, limits, bounded=0 <= alpha <= 1)''')
+
+
+def _family_head(row: Row, family: Family) -> tuple[str, ...]:
+    return (
+        f"def {row.name}_family({family.parameter}: float = {float(family.default)}) -> Definition:",
+        f'    """{row.title[0].upper()}{row.title[1:]}.',
+        "",
+        f"    f(t) = {_formula(row.generator)} (:eq:`eq-weight`)",
+        f"    Source: {row.source}",
+        '    """',
+    )
+
+
+def _emit_multiple_of_alpha(row: Row, family: Family) -> str:
+    """A family that is a multiple of the alpha family, which is proved here."""
+    assert family.as_alpha is not None
+    factor, order = family.as_alpha
+    second = sp.powsimp(sp.expand(sp.diff(row.generator, t, 2) / t ** (order - 2)))
+    _require_equal(row.name, second, factor)
+    member = f"alpha_family({_python(order)})"
+    return "\n".join((*_family_head(row, family), f"    return scaled({member}, {_python(factor)})"))
+
+
+def within(family: Family, expression: sp.Expr) -> sp.Expr:
+    """The expression with the parameter written as a/(1 + a), a > 0: all of the open interval from 0 to 1."""
+    a = sp.Symbol("a", positive=True)
+    return sp.simplify(expression.subs(family.parameter, a / (1 + a)))
+
+
+def family_ends(row: Row) -> tuple[sp.Expr, sp.Expr]:
+    """f(0) and the limit of f(t)/t at infinity in the gauge, for a family with a parameter between 0 and 1."""
+    assert row.family is not None
+    a, parameter = sp.Symbol("a", positive=True), row.family.parameter
+    at_zero, at_infinity = symbolic.end_values(within(row.family, row.generator))
+    back = a, parameter / (1 - parameter)
+    return sp.factor(sp.simplify(at_zero.subs(*back))), sp.factor(sp.simplify(at_infinity.subs(*back)))
+
+
+def _emit_pieces_of_family(row: Row, family: Family) -> str:
+    prove_pieces(row.name, row.generator, family.pieces)
+    if not all(within(family, sp.diff(_piece_slope(piece), t)).is_positive for piece in family.pieces):
+        raise EmissionFailed(f"{row.name}: not every piece of f' increases")
+    mixture = lambda y, share: sp.log(1 - share + share * sp.exp(y))  # noqa: E731
+    _prove_tails(row, (family.tails[0].replace(LogMixture, mixture), family.tails[1].replace(LogMixture, mixture)))
+    named = [
+        tail.replace(LogMixture, lambda y, share: sp.Symbol(f"log_mixture({y}, {share})")) for tail in family.tails
+    ]
+    ends = ", ".join(map(_python, family_ends(row)))
+    return "\n".join(
+        (
+            *_family_head(row, family),
+            "",
+            "    def slope_difference(at: Contrast) -> Term:",
+            f"        return {_composition(family.pieces)}",
+            "",
+            "    def tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:",
+            *("    " + line for line in _shared_code(named[0], named[1], ("at_zero", "at_infinity"))),
+            "",
+            f"    limits = ({ends})",
+            "    return Definition(slope_difference, tails, limits, bounded=True)",
+        )
+    )
+
+
+def _emit_family(row: Row) -> str:
+    assert row.family is not None
+    if row.name == "alpha":
+        return _emit_alpha(row)
+    if row.family.as_alpha is not None:
+        return _emit_multiple_of_alpha(row, row.family)
+    return _emit_pieces_of_family(row, row.family)
 
 
 def _emit_printed(row: PrintedRow) -> str:
@@ -186,13 +311,31 @@ def _emit_printed(row: PrintedRow) -> str:
         raise ValueError("{row.name} belongs to no f-divergence, so it has no value")''')
 
 
+def _parameters() -> Iterator[str]:
+    for row in DIVERGENCES:
+        if (family := row.family) is not None:
+            numbers = ", ".join(repr(float(number)) for number in (family.default, family.low, family.high))
+            yield f'    "{row.name}": Parameter("{family.parameter}", {numbers}, {family.is_open}),'
+
+
+def _limits() -> Iterator[str]:
+    """The generators at the values of a parameter where they are limits, taken by SymPy in the gauge."""
+    for row in DIVERGENCES:
+        if (family := row.family) is not None:
+            fixed = sp.together(symbolic.gauge_fixed(row.generator))
+            found = {value: sp.expand(sp.limit(fixed, family.parameter, value)) for value in family.specials}
+            limits = ", ".join(f'{float(value)}: "{limit}"' for value, limit in found.items())
+            yield f'    "{row.name}": {{{limits}}},'
+
+
 def _emit_tables() -> str:
     plain = [row for row in DIVERGENCES if row.parameter is None]
     definitions = []
     for row in plain:
         limits = ", ".join(_number(value) for value in symbolic.end_values(row.generator))
-        bounded = _is_bounded(symbolic.pieces(row.generator) or ())
-        definitions.append(f'    "{row.name}": Definition({row.name}, {row.name}_tails, ({limits}), {bounded}),')
+        bounded = _is_bounded(row.generator)
+        definitions.append(f'    "{row.name}": Definition(')
+        definitions.append(f"        {row.name}, {row.name}_tails, ({limits}), {bounded}\n    ),")
     name = JS_PRINTED.name
     definitions.append(f'    "{name}": Definition({name}, _no_tails, (math.nan, math.nan), True, is_divergence=False),')
     families = [f'    "{row.name}": {row.name}_family,' for row in DIVERGENCES if row.parameter is not None]
@@ -202,6 +345,8 @@ def _emit_tables() -> str:
     tables = {
         "DIVERGENCES: dict[str, Definition]": definitions,
         "FAMILIES: dict[str, Callable[[float], Definition]]": families,
+        "PARAMETERS: dict[str, Parameter]": list(_parameters()),
+        "LIMITS: dict[str, dict[float, str]]": list(_limits()),
         "GENERATORS: dict[str, str]": generators,
         "SOURCES: dict[str, str]": sources,
     }

@@ -45,6 +45,16 @@ SlopeDifference = Callable[[Contrast], Term]
 Tails = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
+class Parameter(NamedTuple):
+    """The parameter of a family: its name, its value unless told, and its range, both ends excluded where open."""
+
+    name: str
+    default: float
+    low: float
+    high: float
+    is_open: bool
+
+
 class Definition(NamedTuple):
     """All that the arithmetic needs to know of a divergence.
 
@@ -185,6 +195,28 @@ def alpha_tail(log_ratio: Tensor, alpha: float) -> Tensor:
     return (torch.expm1(log_ratio) - relative_expm1(alpha, log_ratio)) / (1 - alpha)
 
 
+def log_mixture(log_ratio: Tensor, share: float) -> Tensor:
+    """The logarithm of 1 - share + share * e^y for y <= 0, from the form that does not cancel."""
+    if share < 0.5:
+        return torch.log1p(share * torch.expm1(log_ratio))
+    return torch.log((1 - share) + share * torch.exp(log_ratio))
+
+
+def scaled(definition: Definition, factor: float) -> Definition:
+    """The multiple factor * D of a divergence, for a positive factor."""
+
+    def slope_difference(at: Contrast) -> Term:
+        term = definition.slope_difference(at)
+        return Term(factor * term.mantissa, term.exponent)
+
+    def tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        at_zero, at_infinity = definition.tails(log_ratio)
+        return factor * at_zero, factor * at_infinity
+
+    limits = (factor * definition.limits[0], factor * definition.limits[1])
+    return Definition(slope_difference, tails, limits, definition.bounded)
+
+
 NODES = (  # Gauss-Legendre quadrature on [0, 1]: positions and weights
     (0.005299532504175033, 0.013576229705877048),
     (0.02771248846338371, 0.031126761969323947),
@@ -235,6 +267,16 @@ def general_difference(at: Contrast, slope: Slope) -> Term:
     far = scaled(slope.value, ratio) - scaled(slope.value, base)
     mantissa = torch.where(smooth & (at.difference.abs() < 0.5), close, far)
     return Term(mantissa, _add(at.log_p, _double(largest)))
+
+
+def two_sided(sides: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Callable[[Tensor], Tensor]:
+    """A function of u from its two sides in y = -abs(u): the first for u < 0, the second from 0 on."""
+
+    def function(log_ratio: Tensor) -> Tensor:
+        below, above = sides(log_ratio.clamp_max(0))[0], sides(-log_ratio.clamp_min(0))[1]
+        return torch.where(log_ratio < 0, below, above)
+
+    return function
 
 
 def _working(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,10 +15,9 @@ from derivations.notation import t, tau_1, tau_2
 from derivations.proof import ProofFailed, fill, in_gauge, normal_form, require_zero, tex
 
 a = Symbol("a", positive=True)
-(ALPHA,) = (row.generator for row in DIVERGENCES if row.parameter is alpha)
+(ALPHA,) = (row.generator for row in DIVERGENCES if row.name == "alpha")
 BELOW_ZERO, BETWEEN, ABOVE_ONE = -a, a / (1 + a), 1 + a
 
-GENERATORS = {row.name: row.generator for row in DIVERGENCES if row.parameter is None}
 EXPONENTS: dict[str, tuple[Expr, Expr]] = {
     "rkl": (-S.One, -S.One),
     "fkl": (S.Zero, S.Zero),
@@ -29,6 +28,7 @@ EXPONENTS: dict[str, tuple[Expr, Expr]] = {
     "jeffreys": (-S.One, -S.One),
     "triangular": (S.Zero, S.Zero),
 }
+GENERATORS = {row.name: row.generator for row in DIVERGENCES if row.name in EXPONENTS}
 ALPHA_EXPONENTS: dict[Expr, tuple[Expr, Expr]] = {
     BELOW_ZERO: (-oo, alpha - 1),
     BETWEEN: (S.Zero, alpha - 1),

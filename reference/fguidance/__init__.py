@@ -1,6 +1,6 @@
 """Classifier guidance of diffusion models regularised by f-divergences: a verified reference for arXiv:2511.05844."""
 
-from fguidance.divergence import Divergence, divergence, divergence_names
+from fguidance.divergence import Divergence, divergence, divergence_names, divergence_parameters
 from fguidance.guidance import Guidance, entropy_gradient, label_smoothed_log_target, tilted_mean
 
 __version__ = "0.1.0"
@@ -10,6 +10,7 @@ __all__ = [
     "Guidance",
     "divergence",
     "divergence_names",
+    "divergence_parameters",
     "entropy_gradient",
     "label_smoothed_log_target",
     "tilted_mean",

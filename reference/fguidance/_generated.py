@@ -50,6 +50,16 @@ SlopeDifference = Callable[[Contrast], Term]
 Tails = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
+class Parameter(NamedTuple):
+    """The parameter of a family: its name, its value unless told, and its range, both ends excluded where open."""
+
+    name: str
+    default: float
+    low: float
+    high: float
+    is_open: bool
+
+
 class Definition(NamedTuple):
     """All that the arithmetic needs to know of a divergence.
 
@@ -190,6 +200,28 @@ def alpha_tail(log_ratio: Tensor, alpha: float) -> Tensor:
     return (torch.expm1(log_ratio) - relative_expm1(alpha, log_ratio)) / (1 - alpha)
 
 
+def log_mixture(log_ratio: Tensor, share: float) -> Tensor:
+    """The logarithm of 1 - share + share * e^y for y <= 0, from the form that does not cancel."""
+    if share < 0.5:
+        return torch.log1p(share * torch.expm1(log_ratio))
+    return torch.log((1 - share) + share * torch.exp(log_ratio))
+
+
+def scaled(definition: Definition, factor: float) -> Definition:
+    """The multiple factor * D of a divergence, for a positive factor."""
+
+    def slope_difference(at: Contrast) -> Term:
+        term = definition.slope_difference(at)
+        return Term(factor * term.mantissa, term.exponent)
+
+    def tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        at_zero, at_infinity = definition.tails(log_ratio)
+        return factor * at_zero, factor * at_infinity
+
+    limits = (factor * definition.limits[0], factor * definition.limits[1])
+    return Definition(slope_difference, tails, limits, definition.bounded)
+
+
 NODES = (  # Gauss-Legendre quadrature on [0, 1]: positions and weights
     (0.005299532504175033, 0.013576229705877048),
     (0.02771248846338371, 0.031126761969323947),
@@ -240,6 +272,16 @@ def general_difference(at: Contrast, slope: Slope) -> Term:
     far = scaled(slope.value, ratio) - scaled(slope.value, base)
     mantissa = torch.where(smooth & (at.difference.abs() < 0.5), close, far)
     return Term(mantissa, _add(at.log_p, _double(largest)))
+
+
+def two_sided(sides: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Callable[[Tensor], Tensor]:
+    """A function of u from its two sides in y = -abs(u): the first for u < 0, the second from 0 on."""
+
+    def function(log_ratio: Tensor) -> Tensor:
+        below, above = sides(log_ratio.clamp_max(0))[0], sides(-log_ratio.clamp_min(0))[1]
+        return torch.where(log_ratio < 0, below, above)
+
+    return function
 
 
 def _working(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -560,6 +602,321 @@ def triangular_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     return at_zero, at_infinity
 
 
+def lin_k(at: Contrast) -> Term:
+    """Lin's K of q from p, KL(q, (p + q)/2).
+
+    f(t) = -log(t/2 + 1/2)
+    f'(t) = (t - 1)/(2*(t + 1)) in the gauge f'(1) = 0
+    w = p*(p - q)/(2*(p + q)) (:eq:`eq-weight`)
+    Source: Lin 1991
+    """
+    return sigmoid_difference(at, -1.0, 1, 0.0)
+
+
+def lin_k_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The tails of `lin_k` (:eq:`eq-value`)."""
+    part_1 = (0.5)*torch.expm1(log_ratio)
+    part_2 = torch.exp(log_ratio)
+    part_3 = -torch.log1p(part_2) + 0.6931471805599453
+    at_zero = part_1 + part_3
+    at_infinity = -part_1 - part_2*(-log_ratio - part_3)
+    return at_zero, at_infinity
+
+
+def lin_k_reverse_value(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The value in the `Slope` of `lin_k_reverse`, below and above u = 0."""
+    part_1 = torch.exp(log_ratio)
+    part_2 = torch.pow(part_1 + 1, -1)
+    part_3 = torch.log1p(part_1)
+    below = -part_2*(-log_ratio*part_1 - log_ratio + part_1*part_3 + part_3 - 1)
+    above = -part_2*(part_1*part_3 - part_1 + part_3)
+    return below, above
+
+
+def lin_k_reverse_derivative(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The derivative in the `Slope` of `lin_k_reverse`, below and above u = 0."""
+    part_1 = torch.pow(torch.exp(log_ratio) + 1, -2)
+    below = part_1
+    above = part_1*torch.exp(2*log_ratio)
+    return below, above
+
+
+def lin_k_reverse_growth(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The growth in the `Slope` of `lin_k_reverse`, below and above u = 0."""
+    below = torch.full_like(log_ratio, 0.0)
+    above = torch.full_like(log_ratio, 0.0)
+    return below, above
+
+
+lin_k_reverse_slope = Slope(
+    two_sided(lin_k_reverse_value),
+    two_sided(lin_k_reverse_derivative),
+    two_sided(lin_k_reverse_growth),
+)
+
+
+def lin_k_reverse(at: Contrast) -> Term:
+    """Lin's K of p from q, KL(p, (p + q)/2).
+
+    f(t) = t*log(2*t/(t + 1))
+    f'(t) = (-t + log(2^(2*t + 2)*t^(2*t + 2)*(t + 1)^(-2*t - 2)) + 1)/(2*(t + 1)) in the gauge f'(1) = 0
+    w = p*(-p/q + log(2^(2*p/q + 2)*(p/q)^(2*p/q + 2)*(p/q + 1)^(-2*p/q - 2)) + 1)/(2*(p/q + 1)) (:eq:`eq-weight`)
+    Source: Lin 1991
+    """
+    return general_difference(at, lin_k_reverse_slope)
+
+
+def lin_k_reverse_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The tails of `lin_k_reverse` (:eq:`eq-value`)."""
+    part_1 = torch.exp(log_ratio)
+    part_2 = 0.6931471805599453
+    part_3 = torch.log1p(part_1)
+    at_zero = log_ratio*part_1 + part_1*part_2 - part_1*part_3 - 0.5*torch.expm1(log_ratio)
+    at_infinity = (0.5)*part_1 + part_2 - part_3 - 0.5
+    return at_zero, at_infinity
+
+
+def gan(at: Contrast) -> Term:
+    """The GAN objective's divergence, twice JS.
+
+    f(t) = t*log(t) - (t + 1)*log(t/2 + 1/2)
+    f'(t) = log(2*t/(t + 1)) in the gauge f'(1) = 0
+    w = p*log(2*p/(p + q)) (:eq:`eq-weight`)
+    Source: Goodfellow et al. 2014; Nowozin, Cseke and Tomioka 2016
+    """
+    return softplus_difference(at, -1.0, 0.0, -1.0)
+
+
+def gan_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The tails of `gan` (:eq:`eq-value`)."""
+    part_1 = torch.exp(log_ratio)
+    part_2 = torch.log1p(part_1)
+    part_3 = 0.6931471805599453
+    part_4 = part_2 - part_3
+    part_5 = -part_2 + part_3
+    at_zero = log_ratio*part_1 - part_1*part_4 + part_5
+    at_infinity = -part_1*(-log_ratio - part_5) - part_4
+    return at_zero, at_infinity
+
+
+def symmetric_chi_squared(at: Contrast) -> Term:
+    """Symmetric chi-squared, Pearson's plus Neyman's.
+
+    f(t) = (t - 1)^2*(t + 1)/t
+    f'(t) = 2*t - 1 - 1/t^2 in the gauge f'(1) = 0
+    w = (p - q)*(2*p^2 + p*q + q^2)/(p*q) (:eq:`eq-weight`)
+    Source: Dragomir, Šunde and Buşe 2000
+    """
+    return add_terms(power_difference(at, -1.0, -2.0), power_difference(at, 2.0, 1.0))
+
+
+def symmetric_chi_squared_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The tails of `symmetric_chi_squared` (:eq:`eq-value`)."""
+    part_1 = torch.exp(2*log_ratio) - torch.exp(log_ratio) + torch.expm1(-log_ratio)
+    at_zero = part_1
+    at_infinity = part_1
+    return at_zero, at_infinity
+
+
+def vajda_chi4_value(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The value in the `Slope` of `vajda_chi4`, below and above u = 0."""
+    part_1 = 4*torch.pow(torch.expm1(log_ratio), 3)
+    below = part_1
+    above = -part_1
+    return below, above
+
+
+def vajda_chi4_derivative(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The derivative in the `Slope` of `vajda_chi4`, below and above u = 0."""
+    part_1 = 12*torch.pow(torch.expm1(log_ratio), 2)
+    below = part_1*torch.exp(log_ratio)
+    above = part_1
+    return below, above
+
+
+def vajda_chi4_growth(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The growth in the `Slope` of `vajda_chi4`, below and above u = 0."""
+    below = torch.full_like(log_ratio, 0.0)
+    above = -3*log_ratio
+    return below, above
+
+
+vajda_chi4_slope = Slope(
+    two_sided(vajda_chi4_value),
+    two_sided(vajda_chi4_derivative),
+    two_sided(vajda_chi4_growth),
+)
+
+
+def vajda_chi4(at: Contrast) -> Term:
+    """Vajda's chi^4.
+
+    f(t) = (t - 1)^4
+    f'(t) = 4*(t - 1)^3 in the gauge f'(1) = 0
+    w = 4*p*(p - q)^3/q^3 (:eq:`eq-weight`)
+    Source: Vajda 1973
+    """
+    return general_difference(at, vajda_chi4_slope)
+
+
+def vajda_chi4_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The tails of `vajda_chi4` (:eq:`eq-value`)."""
+    part_1 = torch.pow(torch.expm1(log_ratio), 4)
+    at_zero = part_1
+    at_infinity = part_1*torch.exp(-3*log_ratio)
+    return at_zero, at_infinity
+
+
+def arithmetic_geometric_value(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The value in the `Slope` of `arithmetic_geometric`, below and above u = 0."""
+    part_1 = torch.exp(log_ratio)
+    part_2 = (0.25)*log_ratio
+    part_3 = 0.34657359027997264
+    part_4 = torch.log1p(part_1)
+    below = -part_1*part_2 - part_1*part_3 + (0.5)*part_1*part_4 + (0.25)*torch.expm1(log_ratio)
+    above = -0.25*part_1 - part_2 - part_3 + (0.5)*part_4 + 0.25
+    return below, above
+
+
+def arithmetic_geometric_derivative(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The derivative in the `Slope` of `arithmetic_geometric`, below and above u = 0."""
+    part_1 = (0.25)*(torch.exp(2*log_ratio) + 1)/(torch.exp(log_ratio) + 1)
+    below = part_1
+    above = part_1
+    return below, above
+
+
+def arithmetic_geometric_growth(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The growth in the `Slope` of `arithmetic_geometric`, below and above u = 0."""
+    below = -log_ratio
+    above = torch.full_like(log_ratio, 0.0)
+    return below, above
+
+
+arithmetic_geometric_slope = Slope(
+    two_sided(arithmetic_geometric_value),
+    two_sided(arithmetic_geometric_derivative),
+    two_sided(arithmetic_geometric_growth),
+)
+
+
+def arithmetic_geometric(at: Contrast) -> Term:
+    """Taneja's arithmetic-geometric mean divergence.
+
+    f(t) = (t/2 + 1/2)*log((t + 1)/(2*sqrt(t)))
+    f'(t) = -(-t + log(4^t*t^t/(t + 1)^(2*t)) + 1)/(4*t) in the gauge f'(1) = 0
+    w = q*(p/q + log((p/q + 1)^(2*p/q)/(2^(2*p/q)*(p/q)^(p/q))) - 1)/4 (:eq:`eq-weight`)
+    Source: Taneja 1995
+    """
+    return general_difference(at, arithmetic_geometric_slope)
+
+
+def arithmetic_geometric_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The tails of `arithmetic_geometric` (:eq:`eq-value`)."""
+    part_1 = torch.exp(log_ratio)
+    part_2 = -0.25*(part_1 + 1)*(log_ratio - 2*torch.log1p(part_1) + 1.3862943611198906)
+    at_zero = part_2
+    at_infinity = part_2
+    return at_zero, at_infinity
+
+
+def perimeter_value(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The value in the `Slope` of `perimeter`, below and above u = 0."""
+    part_1 = torch.pow(torch.exp(2*log_ratio) + 1, -0.5)
+    below = part_1*torch.exp(log_ratio) - 1
+    above = part_1 - 1
+    return below, above
+
+
+def perimeter_derivative(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The derivative in the `Slope` of `perimeter`, below and above u = 0."""
+    part_1 = torch.exp(2*log_ratio)
+    part_2 = torch.pow(part_1 + 1, -1.5)
+    below = part_2*torch.exp(log_ratio)
+    above = part_1*part_2
+    return below, above
+
+
+def perimeter_growth(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The growth in the `Slope` of `perimeter`, below and above u = 0."""
+    below = torch.full_like(log_ratio, 0.0)
+    above = torch.full_like(log_ratio, 0.0)
+    return below, above
+
+
+perimeter_slope = Slope(
+    two_sided(perimeter_value),
+    two_sided(perimeter_derivative),
+    two_sided(perimeter_growth),
+)
+
+
+def perimeter(at: Contrast) -> Term:
+    """Österreicher's perimeter divergence.
+
+    f(t) = -sqrt(2)*(t + 1)/2 + sqrt(t^2 + 1)
+    f'(t) = (2*t - sqrt(2*t^2 + 2))/(2*sqrt(t^2 + 1)) in the gauge f'(1) = 0
+    w = p*(2*p - sqrt(2)*sqrt(p^2 + q^2))/(2*sqrt(p^2 + q^2)) (:eq:`eq-weight`)
+    Source: Österreicher 1996
+    """
+    return general_difference(at, perimeter_slope)
+
+
+def perimeter_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The tails of `perimeter` (:eq:`eq-value`)."""
+    part_1 = 0.7071067811865476
+    part_2 = -part_1*torch.exp(log_ratio) - part_1 + torch.sqrt(torch.exp(2*log_ratio) + 1)
+    at_zero = part_2
+    at_infinity = part_2
+    return at_zero, at_infinity
+
+
+def exponential_value(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The value in the `Slope` of `exponential`, below and above u = 0."""
+    below = torch.expm1(torch.expm1(log_ratio))
+    above = -torch.expm1(-torch.expm1(-log_ratio))
+    return below, above
+
+
+def exponential_derivative(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The derivative in the `Slope` of `exponential`, below and above u = 0."""
+    below = torch.exp(log_ratio + torch.expm1(log_ratio))
+    above = torch.exp(-log_ratio)
+    return below, above
+
+
+def exponential_growth(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The growth in the `Slope` of `exponential`, below and above u = 0."""
+    below = torch.full_like(log_ratio, 0.0)
+    above = -1 + torch.exp(-log_ratio)
+    return below, above
+
+
+exponential_slope = Slope(
+    two_sided(exponential_value),
+    two_sided(exponential_derivative),
+    two_sided(exponential_growth),
+)
+
+
+def exponential(at: Contrast) -> Term:
+    """Exponential divergence.
+
+    f(t) = -t + exp(t - 1)
+    f'(t) = exp(t - 1) - 1 in the gauge f'(1) = 0
+    w = p*(exp(-1)*exp(p/q) - 1) (:eq:`eq-weight`)
+    Source: ours: the exponential in the gauge f'(1) = 0
+    """
+    return general_difference(at, exponential_slope)
+
+
+def exponential_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The tails of `exponential` (:eq:`eq-value`)."""
+    at_zero = -torch.exp(log_ratio) + torch.exp(torch.expm1(log_ratio))
+    at_infinity = torch.expm1(log_ratio + torch.expm1(-log_ratio))
+    return at_zero, at_infinity
+
+
 def alpha_family(alpha: float = 0.5) -> Definition:
     """Alpha family: alpha = 1 is `fkl`, alpha = 0 is `rkl`.
 
@@ -576,6 +933,95 @@ def alpha_family(alpha: float = 0.5) -> Definition:
 
     limits = (1 / alpha if alpha > 0 else math.inf, 1 / (1 - alpha) if alpha < 1 else math.inf)
     return Definition(slope_difference, tails, limits, bounded=0 <= alpha <= 1)
+
+
+def amari_family(alpha: float = 0.0) -> Definition:
+    """Amari's alpha-divergences.
+
+    f(t) = (4 - 4*t^(alpha/2 + 1/2))/(1 - alpha^2) (:eq:`eq-weight`)
+    Source: Amari 1985
+    """
+    return scaled(alpha_family((1/2)*alpha + 1/2), 1.0)
+
+
+def cressie_read_family(lambda_: float = 0.6666666666666666) -> Definition:
+    """Cressie and Read's power divergences, scaled as their statistic.
+
+    f(t) = (-2*t + 2*t^(lambda_ + 1))/(lambda_*(lambda_ + 1)) (:eq:`eq-weight`)
+    Source: Cressie and Read 1984
+    """
+    return scaled(alpha_family(lambda_ + 1), 2.0)
+
+
+def tsallis_family(order: float = 2.0) -> Definition:
+    """Tsallis relative entropies.
+
+    f(t) = (-t + t^order)/(order - 1) (:eq:`eq-weight`)
+    Source: Tsallis 1998
+    """
+    return scaled(alpha_family(order), order)
+
+
+def skewed_js_family(skew: float = 0.25) -> Definition:
+    """Skewed Jensen-Shannon.
+
+    f(t) = skew*t*log(t) - (skew*t - skew + 1)*log(skew*t - skew + 1) (:eq:`eq-weight`)
+    Source: Lin 1991
+    """
+
+    def slope_difference(at: Contrast) -> Term:
+        return softplus_difference(at, -skew, math.log(skew/(1 - skew)), -1.0)
+
+    def tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        part_1 = torch.exp(log_ratio)
+        part_2 = 1 - skew
+        at_zero = -log_mixture(log_ratio, skew)*(part_1*skew - skew + 1) + log_ratio*part_1*skew
+        at_infinity = -log_mixture(log_ratio, 1 - skew)*(part_1*part_2 + skew) + log_ratio*part_1*part_2
+        return at_zero, at_infinity
+
+    limits = (-(skew - 1)*math.log(-1/(skew - 1)), -skew*math.log(skew))
+    return Definition(slope_difference, tails, limits, bounded=True)
+
+
+def skewed_rkl_family(skew: float = 0.9) -> Definition:
+    """The skew divergence, KL(q, (1 - skew) q + skew p).
+
+    f(t) = -log(skew*t - skew + 1) (:eq:`eq-weight`)
+    Source: Lee 1999
+    """
+
+    def slope_difference(at: Contrast) -> Term:
+        return sigmoid_difference(at, -skew/(1 - skew), 1, math.log(skew/(1 - skew)))
+
+    def tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        part_1 = skew*torch.expm1(log_ratio)
+        at_zero = -log_mixture(log_ratio, skew) + part_1
+        at_infinity = -part_1 + (-log_mixture(log_ratio, 1 - skew) + log_ratio)*torch.exp(log_ratio)
+        return at_zero, at_infinity
+
+    limits = (-skew + math.log(-1/(skew - 1)), skew)
+    return Definition(slope_difference, tails, limits, bounded=True)
+
+
+def blended_chi_squared_family(blend: float = 0.25) -> Definition:
+    """Blended chi-squared: Pearson's at blend 0, Neyman's at 1.
+
+    f(t) = (t - 1)^2/(blend*t - blend + 1) (:eq:`eq-weight`)
+    Source: Lindsay 1994; Györfi and Vajda 2001
+    """
+
+    def slope_difference(at: Contrast) -> Term:
+        return sigmoid_difference(at, -1/(blend*(1 - blend)**2), 2, math.log(blend/(1 - blend)))
+
+    def tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        part_1 = torch.pow(torch.expm1(log_ratio), 2)
+        part_2 = torch.exp(log_ratio)
+        at_zero = part_1/(blend*part_2 - blend + 1)
+        at_infinity = part_1/(blend + part_2*(1 - blend))
+        return at_zero, at_infinity
+
+    limits = (-1/(blend - 1), 1/blend)
+    return Definition(slope_difference, tails, limits, bounded=True)
 
 
 def js_printed(at: Contrast) -> Term:
@@ -595,19 +1041,85 @@ def _no_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
 
 
 DIVERGENCES: dict[str, Definition] = {
-    "rkl": Definition(rkl, rkl_tails, (math.inf, 1.0), True),
-    "fkl": Definition(fkl, fkl_tails, (1.0, math.inf), True),
-    "js": Definition(js, js_tails, (0.34657359027997264, 0.34657359027997264), True),
-    "hellinger": Definition(hellinger, hellinger_tails, (1.0, 1.0), True),
-    "pearson": Definition(pearson, pearson_tails, (1.0, math.inf), False),
-    "neyman": Definition(neyman, neyman_tails, (math.inf, 1.0), False),
-    "jeffreys": Definition(jeffreys, jeffreys_tails, (math.inf, math.inf), True),
-    "triangular": Definition(triangular, triangular_tails, (1.0, 1.0), True),
+    "rkl": Definition(
+        rkl, rkl_tails, (math.inf, 1.0), True
+    ),
+    "fkl": Definition(
+        fkl, fkl_tails, (1.0, math.inf), True
+    ),
+    "js": Definition(
+        js, js_tails, (0.34657359027997264, 0.34657359027997264), True
+    ),
+    "hellinger": Definition(
+        hellinger, hellinger_tails, (1.0, 1.0), True
+    ),
+    "pearson": Definition(
+        pearson, pearson_tails, (1.0, math.inf), False
+    ),
+    "neyman": Definition(
+        neyman, neyman_tails, (math.inf, 1.0), False
+    ),
+    "jeffreys": Definition(
+        jeffreys, jeffreys_tails, (math.inf, math.inf), True
+    ),
+    "triangular": Definition(
+        triangular, triangular_tails, (1.0, 1.0), True
+    ),
+    "lin_k": Definition(
+        lin_k, lin_k_tails, (0.19314718055994531, 0.5), True
+    ),
+    "lin_k_reverse": Definition(
+        lin_k_reverse, lin_k_reverse_tails, (0.5, 0.19314718055994531), True
+    ),
+    "gan": Definition(
+        gan, gan_tails, (0.6931471805599453, 0.6931471805599453), True
+    ),
+    "symmetric_chi_squared": Definition(
+        symmetric_chi_squared, symmetric_chi_squared_tails, (math.inf, math.inf), False
+    ),
+    "vajda_chi4": Definition(
+        vajda_chi4, vajda_chi4_tails, (1.0, math.inf), False
+    ),
+    "arithmetic_geometric": Definition(
+        arithmetic_geometric, arithmetic_geometric_tails, (math.inf, math.inf), True
+    ),
+    "perimeter": Definition(
+        perimeter, perimeter_tails, (0.2928932188134525, 0.2928932188134525), True
+    ),
+    "exponential": Definition(
+        exponential, exponential_tails, (0.36787944117144233, math.inf), False
+    ),
     "js_printed": Definition(js_printed, _no_tails, (math.nan, math.nan), True, is_divergence=False),
 }
 
 FAMILIES: dict[str, Callable[[float], Definition]] = {
     "alpha": alpha_family,
+    "amari": amari_family,
+    "cressie_read": cressie_read_family,
+    "tsallis": tsallis_family,
+    "skewed_js": skewed_js_family,
+    "skewed_rkl": skewed_rkl_family,
+    "blended_chi_squared": blended_chi_squared_family,
+}
+
+PARAMETERS: dict[str, Parameter] = {
+    "alpha": Parameter("alpha", 0.5, -64.0, 64.0, False),
+    "amari": Parameter("alpha", 0.0, -64.0, 64.0, False),
+    "cressie_read": Parameter("lambda_", 0.6666666666666666, -64.0, 64.0, False),
+    "tsallis": Parameter("order", 2.0, 0.0, 64.0, True),
+    "skewed_js": Parameter("skew", 0.25, 0.0, 1.0, True),
+    "skewed_rkl": Parameter("skew", 0.9, 0.0, 1.0, True),
+    "blended_chi_squared": Parameter("blend", 0.25, 0.0, 1.0, True),
+}
+
+LIMITS: dict[str, dict[float, str]] = {
+    "alpha": {0.0: "t - log(t) - 1", 1.0: "t*log(t) - t + 1"},
+    "amari": {-1.0: "t - log(t) - 1", 1.0: "t*log(t) - t + 1"},
+    "cressie_read": {-1.0: "2*t - 2*log(t) - 2", 0.0: "2*t*log(t) - 2*t + 2"},
+    "tsallis": {1.0: "t*log(t) - t + 1"},
+    "skewed_js": {},
+    "skewed_rkl": {},
+    "blended_chi_squared": {},
 }
 
 GENERATORS: dict[str, str] = {
@@ -619,7 +1131,21 @@ GENERATORS: dict[str, str] = {
     "neyman": "(t - 1)**2/t",
     "jeffreys": "(t - 1)*log(t)",
     "triangular": "(t - 1)**2/(t + 1)",
+    "lin_k": "-log(t/2 + 1/2)",
+    "lin_k_reverse": "t*log(2*t/(t + 1))",
+    "gan": "t*log(t) - (t + 1)*log(t/2 + 1/2)",
+    "symmetric_chi_squared": "(t - 1)**2*(t + 1)/t",
+    "vajda_chi4": "(t - 1)**4",
+    "arithmetic_geometric": "(t/2 + 1/2)*log((t + 1)/(2*sqrt(t)))",
+    "perimeter": "-sqrt(2)*(t + 1)/2 + sqrt(t**2 + 1)",
+    "exponential": "-t + exp(t - 1)",
     "alpha": "(-alpha*t + alpha + t**alpha - 1)/(alpha*(alpha - 1))",
+    "amari": "(4 - 4*t**(alpha/2 + 1/2))/(1 - alpha**2)",
+    "cressie_read": "(-2*t + 2*t**(lambda_ + 1))/(lambda_*(lambda_ + 1))",
+    "tsallis": "(-t + t**order)/(order - 1)",
+    "skewed_js": "skew*t*log(t) - (skew*t - skew + 1)*log(skew*t - skew + 1)",
+    "skewed_rkl": "-log(skew*t - skew + 1)",
+    "blended_chi_squared": "(t - 1)**2/(blend*t - blend + 1)",
 }
 
 SOURCES: dict[str, str] = {
@@ -631,6 +1157,20 @@ SOURCES: dict[str, str] = {
     "neyman": "Neyman 1949",
     "jeffreys": "Jeffreys 1946",
     "triangular": "Vincze 1981; Le Cam 1986",
+    "lin_k": "Lin 1991",
+    "lin_k_reverse": "Lin 1991",
+    "gan": "Goodfellow et al. 2014; Nowozin, Cseke and Tomioka 2016",
+    "symmetric_chi_squared": "Dragomir, Šunde and Buşe 2000",
+    "vajda_chi4": "Vajda 1973",
+    "arithmetic_geometric": "Taneja 1995",
+    "perimeter": "Österreicher 1996",
+    "exponential": "ours: the exponential in the gauge f'(1) = 0",
     "alpha": "Cressie and Read 1984; Amari 1985",
+    "amari": "Amari 1985",
+    "cressie_read": "Cressie and Read 1984",
+    "tsallis": "Tsallis 1998",
+    "skewed_js": "Lin 1991",
+    "skewed_rkl": "Lee 1999",
+    "blended_chi_squared": "Lindsay 1994; Györfi and Vajda 2001",
     "js_printed": "arXiv:2511.05844, as printed: (q - p)/m with m = (p + q)/2",
 }

@@ -13,7 +13,7 @@ from fguidance.divergence import Divergence
 from fguidance.printed_code import ACCURACY, print_code
 from fguidance.symbolic import t
 
-SECONDS, ALTOGETHER = 0.8, 4.4
+SECONDS, SECONDS_FOR_CODE, ALTOGETHER = 0.8, 2.0, 4.4
 """Wall time for each property that SymPy may not find, and for the whole description."""
 
 slope_symbol = sp.Symbol("s", real=True)
@@ -86,7 +86,7 @@ def describe(source: "str | sp.Expr | Divergence", parameters: Mapping[str, floa
         parameters: values of further names that the text may use.
 
     Returns:
-        The description. Properties beyond SymPy's reach within 0.8 s each, or 4.4 s altogether, are None.
+        The description. What takes over 0.8 s (2 s for the code), or is not reached within 4.4 s altogether, is None.
 
     Raises:
         TypeError: none of these.
@@ -97,6 +97,8 @@ def describe(source: "str | sp.Expr | Divergence", parameters: Mapping[str, floa
     with symbolic.understandable(generator):
         fixed, slope = symbolic.gauge_fixed(generator), symbolic.slope(generator)
     ends = find(lambda: symbolic.end_values(generator))
+    torch = find(lambda: print_code(generator, "torch"), SECONDS_FOR_CODE)
+    numpy = find(lambda: print_code(generator, "numpy"), SECONDS_FOR_CODE)
     saturation = find(lambda: symbolic.saturation_limit(generator))
     known = ends is not None and saturation is not None
     return Description(
@@ -109,8 +111,8 @@ def describe(source: "str | sp.Expr | Divergence", parameters: Mapping[str, floa
         saturation_exponent=find(lambda: symbolic.growth_powers(generator)[0]),
         largest_value=None if ends is None else sp.oo if sp.oo in ends else find(lambda: sp.simplify(sum(ends))),
         curvature=find(lambda: _curvature(generator)),
-        torch=find(lambda: print_code(generator, "torch")),
-        numpy=find(lambda: print_code(generator, "numpy")),
+        torch=torch,
+        numpy=numpy,
         accuracy=ACCURACY,
         slope=find(lambda: symbolic.tidied_slope(generator)) or slope,
         weight=find(lambda: symbolic.weight(generator, p, q)) or p * slope.subs(t, p / q),
@@ -146,12 +148,12 @@ class _Budget:
     def __init__(self, seconds: float) -> None:
         self._until = time.monotonic() + seconds
 
-    def __call__(self, derive: Callable[[], Any]) -> Any:
+    def __call__(self, derive: Callable[[], Any], most: float = SECONDS) -> Any:
         left = self._until - time.monotonic()
         if left <= 0:
             return None
         try:
-            with symbolic.understandable("generator"), time_limit(min(left, SECONDS), "derivation"):
+            with symbolic.understandable("generator"), time_limit(min(left, most), "derivation"):
                 return derive()
         except ValueError:
             return None

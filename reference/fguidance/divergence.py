@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fguidance import _generated
-from fguidance._generated import Contrast, Definition, Slope, SlopeDifference, Term
+from fguidance._generated import Contrast, Definition, Parameter, Slope, SlopeDifference, Term
 
 if TYPE_CHECKING:
     import sympy as sp
@@ -31,12 +31,20 @@ class Divergence:
         source: where the generator comes from.
         make_generator: gives f(t) with t = p/q when it is asked for; None for a printed weight that belongs to no
             f-divergence.
+        parameters: the name and the value of the parameter of a family's member, else empty.
     """
 
     name: str
     definition: Definition
     source: str
     make_generator: "Callable[[], sp.Expr] | None" = field(repr=False, compare=False)
+    parameters: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+    @property
+    def label(self) -> str:
+        """The name, with the parameter of a family's member: ``alpha(alpha=0.3)``."""
+        given = ", ".join(f"{name}={value:g}" for name, value in self.parameters.items())
+        return f"{self.name}({given})" if given else self.name
 
     @property
     def generator(self) -> "sp.Expr | None":
@@ -163,7 +171,8 @@ def divergence(name: str, **parameters: float) -> Divergence:
 
     Raises:
         TypeError: `name` is not a string.
-        ValueError: unknown name, unknown parameter, or a parameter outside -64 to 64.
+        ValueError: unknown name, unknown parameter, or a parameter outside its range
+            (`divergence_parameters`).
     """
     if not isinstance(name, str):
         raise TypeError(f"divergence must be a registered name, not {type(name).__name__}")
@@ -178,23 +187,49 @@ def divergence(name: str, **parameters: float) -> Divergence:
 
 
 def _parser(name: str, **parameters: float) -> "Callable[[], sp.Expr]":
+    return _parsed(_generated.GENERATORS[name], **parameters)
+
+
+def _parsed(text: str, **parameters: float) -> "Callable[[], sp.Expr]":
     def parse() -> "sp.Expr":
         from fguidance.symbolic import parse_generator
 
-        return parse_generator(_generated.GENERATORS[name], parameters)
+        return parse_generator(text, parameters)
 
     return parse
 
 
+def divergence_parameters(name: str) -> dict[str, Parameter]:
+    """The parameters of a registered divergence, by name: a family has one, every other none.
+
+    Args:
+        name: one of `divergence_names()`.
+
+    Returns:
+        Parameter name to its default and range; both ends are excluded where `is_open`.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in divergence_names():
+        raise ValueError(f"divergence: {name!r} is not one of {', '.join(divergence_names())}")
+    found = _generated.PARAMETERS.get(name)
+    return {} if found is None else {found.name: found}
+
+
 def _family_member(name: str, **parameters: float) -> Divergence:
-    value = parameters.pop(name, 0.5)
+    rule = _generated.PARAMETERS[name]
+    value = parameters.pop(rule.name, rule.default)
     if parameters:
-        raise ValueError(f"divergence: {name!r} takes the parameter {name}, not {', '.join(parameters)}")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 64:
-        raise ValueError(f"{name} must be a number between -64 and 64, not {value!r}")
-    limit = {0.0: "rkl", 1.0: "fkl"}.get(float(value))
-    parser = _parser(limit) if limit else _parser(name, **{name: float(value)})
-    return Divergence(name, _generated.FAMILIES[name](float(value)), _generated.SOURCES[name], parser)
+        raise ValueError(f"divergence: {name!r} takes the parameter {rule.name}, not {', '.join(parameters)}")
+    known = not isinstance(value, bool) and isinstance(value, int | float)
+    if not known or not (rule.low < value < rule.high if rule.is_open else rule.low <= value <= rule.high):
+        ends = " (both excluded)" if rule.is_open else ""
+        raise ValueError(f"{rule.name} must be a number between {rule.low:g} and {rule.high:g}{ends}, not {value!r}")
+    given = {rule.name: float(value)}
+    limit = _generated.LIMITS[name].get(float(value))
+    parser = _parser(name, **given) if limit is None else _parsed(limit)
+    return Divergence(name, _generated.FAMILIES[name](float(value)), _generated.SOURCES[name], parser, given)
 
 
 def _define(generator: "sp.Expr") -> Definition:

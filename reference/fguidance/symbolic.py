@@ -160,6 +160,7 @@ def saturation_limit(generator: sp.Expr) -> sp.Expr:
     return sp.limit(sp.expand(t * slope(generator)), t, 0, "+")
 
 
+@functools.lru_cache(maxsize=256)
 def growth_powers(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """The powers of t with which f' grows at 0 (the saturation exponent s, :eq:`eq-saturation`) and at infinity.
 
@@ -369,6 +370,7 @@ def _divided(expression: sp.Expr, power: sp.Expr, exponent: sp.Expr) -> sp.Expr:
     return _tidied(sp.powsimp(sp.expand(sp.expand(expression) * t**-power * sp.exp(-exponent))))
 
 
+@functools.lru_cache(maxsize=256)
 def scaled_slope(generator: sp.Expr) -> ScaledSlope:
     """f' in the gauge where it vanishes at infinity if its limit there is finite, otherwise at t = 1."""
     at_infinity = sp.limit(slope(generator), t, sp.oo)
@@ -389,6 +391,7 @@ def scaled_slope(generator: sp.Expr) -> ScaledSlope:
     return ScaledSlope(both_sides(_factored(anchored)), derivative, growth)
 
 
+@functools.lru_cache(maxsize=256)
 def scaled_tails(generator: sp.Expr) -> tuple[tuple[sp.Expr, sp.Expr], tuple[sp.Expr, sp.Expr]]:
     """f(e^u) for u < 0 and e^-u f(e^u) for u > 0, in the gauge, divided by exp(growth) so that neither overflows.
 

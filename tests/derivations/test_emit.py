@@ -8,9 +8,10 @@ import sympy as sp
 
 from derivations import divergences, emit
 from fguidance import _generated, symbolic
-from fguidance.symbolic import t
 
-PLAIN = [row for row in divergences.DIVERGENCES if row.parameter is None]
+ROWS = {row.name: row for row in divergences.DIVERGENCES}
+PLAIN = [row for row in ROWS.values() if row.family is None and symbolic.pieces(row.generator) is not None]
+GENERAL = [row for row in ROWS.values() if row.family is None and symbolic.pieces(row.generator) is None]
 every_row = pytest.mark.parametrize("row", PLAIN, ids=lambda row: row.name)
 
 
@@ -63,11 +64,43 @@ def test_pieces_of_another_divergence_are_refused() -> None:
                     emit.prove_pieces(row.name, row.generator, symbolic.pieces(other.generator))
 
 
-def test_a_generator_without_pieces_cannot_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = divergences.Row("quartic", "quartic", (t - 1) ** 4, "nowhere")
-    monkeypatch.setattr(emit, "DIVERGENCES", (row,))
-    with pytest.raises(emit.EmissionFailed, match="quartic"):
-        emit.reference_text()
+def test_the_rows_without_pieces_are_those_known() -> None:
+    known = {"lin_k_reverse", "vajda_chi4", "arithmetic_geometric", "perimeter", "exponential"}
+    assert {row.name for row in GENERAL} == known
+
+
+@pytest.mark.parametrize("row", GENERAL, ids=lambda row: row.name)
+@pytest.mark.parametrize("part", ("value", "derivative"))
+@pytest.mark.parametrize("side", (0, 1))
+def test_a_wrong_side_of_a_general_slope_is_refused(row: divergences.Row, part: str, side: int) -> None:
+    scaled = symbolic.scaled_slope(row.generator)
+    sides = list(getattr(scaled, part))
+    sides[side] = 2 * sides[side]
+    with pytest.raises(emit.EmissionFailed, match=row.name):
+        emit.prove_slope(row.name, row.generator, dataclasses.replace(scaled, **{part: tuple(sides)}))
+
+
+def altered(row: divergences.Row, **changes: object) -> divergences.Row:
+    return dataclasses.replace(row, family=dataclasses.replace(row.family, **changes))
+
+
+@pytest.mark.parametrize("name", ("amari", "cressie_read", "tsallis"))
+@pytest.mark.parametrize("index", (0, 1))
+def test_another_multiple_of_the_alpha_family_is_refused(name: str, index: int) -> None:
+    member = list(ROWS[name].family.as_alpha)
+    member[index] = member[index] + 1
+    with pytest.raises(emit.EmissionFailed, match=name):
+        emit._emit_family(altered(ROWS[name], as_alpha=tuple(member)))
+
+
+@pytest.mark.parametrize("name", ("skewed_js", "skewed_rkl", "blended_chi_squared"))
+def test_other_pieces_or_tails_of_a_family_are_refused(name: str) -> None:
+    (piece,), tails = ROWS[name].family.pieces, ROWS[name].family.tails
+    wrong = [{"pieces": (changed(piece, 0, 2 * piece.arguments[0]),)}, {"pieces": (changed(piece, 2, sp.S(3)),)}]
+    wrong += [{"tails": (2 * tails[0], tails[1])}, {"tails": (tails[0], 2 * tails[1])}]
+    for changes in wrong:
+        with pytest.raises(emit.EmissionFailed, match=name):
+            emit._emit_family(altered(ROWS[name], **changes))
 
 
 def test_tails_that_are_not_f_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,13 @@
 """What the tests are run on: divergences beside their references, logits and targets, and plain float64 formulas."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import mpmath
 import torch
 from hypothesis import strategies as st
+from mpmath import mpf
 from torch import Tensor
 
 import fguidance as fg
@@ -15,7 +18,8 @@ HALF, SINGLE, DOUBLE = (torch.float16, torch.bfloat16), torch.float32, torch.flo
 DTYPES = (*HALF, SINGLE, DOUBLE)
 LARGEST_SPREAD = 300.0
 
-PLAIN_GENERATORS = {
+Generator = Callable[[Tensor], Tensor]
+PLAIN_GENERATORS: dict[str, Generator] = {
     "rkl": lambda t: -t.log(),
     "fkl": lambda t: t * t.log(),
     "js": lambda t: (t * t.log() - (1 + t) * ((1 + t) / 2).log()) / 2,
@@ -24,6 +28,47 @@ PLAIN_GENERATORS = {
     "neyman": lambda t: (t - 1) ** 2 / t,
     "jeffreys": lambda t: (t - 1) * t.log(),
     "triangular": lambda t: (t - 1) ** 2 / (t + 1),
+    "lin_k": lambda t: -((1 + t) / 2).log(),
+    "lin_k_reverse": lambda t: t * (2 * t / (1 + t)).log(),
+    "gan": lambda t: t * t.log() - (1 + t) * ((1 + t) / 2).log(),
+    "symmetric_chi_squared": lambda t: (t - 1) ** 2 * (t + 1) / t,
+    "vajda_chi4": lambda t: (t - 1) ** 4,
+    "arithmetic_geometric": lambda t: (t + 1) / 2 * ((t + 1) / (2 * t.sqrt())).log(),
+    "perimeter": lambda t: (1 + t**2).sqrt() - (1 + t) / math.sqrt(2),
+    "exponential": lambda t: (t - 1).exp() - t,
+}
+
+
+def _alpha_generator(a: float) -> Generator:
+    return lambda t: (t**a - a * t - (1 - a)) / (a * (a - 1))
+
+
+PLAIN_FAMILIES: dict[str, Callable[[float], Generator]] = {
+    "alpha": _alpha_generator,
+    "amari": lambda a: lambda t: 4 / (1 - a**2) * (1 - t ** ((1 + a) / 2)),
+    "cressie_read": lambda a: lambda t: 2 * (t ** (a + 1) - t) / (a * (a + 1)),
+    "tsallis": lambda r: lambda t: (t**r - t) / (r - 1),
+    "skewed_js": lambda s: lambda t: s * t * t.log() - (s * t + 1 - s) * (s * t + 1 - s).log(),
+    "skewed_rkl": lambda s: lambda t: -(s * t + 1 - s).log(),
+    "blended_chi_squared": lambda b: lambda t: (t - 1) ** 2 / (b * t + 1 - b),
+}
+FAMILY_REFERENCES: dict[str, Callable[[float], exact.Reference]] = {
+    "alpha": exact.alpha_reference,
+    "amari": lambda a: exact.scaled_alpha_reference(1, (1 + mpf(a)) / 2),
+    "cressie_read": lambda a: exact.scaled_alpha_reference(2, 1 + mpf(a)),
+    "tsallis": lambda r: exact.scaled_alpha_reference(mpf(r), mpf(r)),
+    "skewed_js": exact.skewed_js_reference,
+    "skewed_rkl": exact.skewed_rkl_reference,
+    "blended_chi_squared": exact.blended_reference,
+}
+PARAMETERS = {
+    "alpha": ALPHAS,
+    "amari": (-0.5,),
+    "cressie_read": (0.5,),
+    "tsallis": (1.5,),
+    "skewed_js": (0.25, 0.875),
+    "skewed_rkl": (0.875,),
+    "blended_chi_squared": (0.25,),
 }
 
 
@@ -35,11 +80,19 @@ class Member:
     reference: exact.Reference
 
 
+def family_member(family: str, value: float) -> Member:
+    """A member of a family beside its reference."""
+    (parameter,) = fg.divergence_parameters(family)
+    with mpmath.workdps(exact.DIGITS):
+        reference = FAMILY_REFERENCES[family](value)
+    return Member(fg.divergence(family, **{parameter: value}), reference)
+
+
 def _members() -> dict[str, Member]:
-    plain = [name for name in fg.divergence_names() if name != "alpha"]
+    plain = [name for name in fg.divergence_names() if not fg.divergence_parameters(name)]
     found = {name: Member(fg.divergence(name), exact.REFERENCES[name]) for name in plain}
-    families = {f"alpha={a}": Member(fg.divergence("alpha", alpha=a), exact.alpha_reference(a)) for a in ALPHAS}
-    return found | families
+    members = {f"{family}={v}": family_member(family, v) for family, values in PARAMETERS.items() for v in values}
+    return found | members
 
 
 MEMBERS = _members()
@@ -127,7 +180,5 @@ def plain_divergence(name: str, logits: Tensor, log_q: Tensor) -> Tensor:
 
 def plain_generator(name: str):
     """The generator f(t) as a function of a tensor."""
-    if not name.startswith("alpha="):
-        return PLAIN_GENERATORS[name]
-    a = float(name.removeprefix("alpha="))
-    return lambda t: (t**a - a * t - (1 - a)) / (a * (a - 1))
+    family, _, value = name.partition("=")
+    return PLAIN_FAMILIES[family](float(value)) if value else PLAIN_GENERATORS[name]

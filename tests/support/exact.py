@@ -33,6 +33,24 @@ def _kl(p: mpf, q: mpf) -> mpf:
     return (p * mpmath.log(p / q) if p else mpf(0)) - p + q
 
 
+def _log_over(p: mpf, q: mpf, m: mpf) -> mpf:
+    """p log(p/m), 0 at p = 0."""
+    return p * mpmath.log(p / m) if p else mpf(0)
+
+
+def _gan_value(p: mpf, q: mpf) -> mpf:
+    return 2 * _js_value(p, q)
+
+
+def _arithmetic_geometric(p: mpf, q: mpf) -> mpf:
+    m = (p + q) / 2
+    return m * mpmath.log(m / mpmath.sqrt(p * q)) if p and q else mpf("inf")
+
+
+def _root_2() -> mpf:
+    return mpmath.sqrt(mpf(2))
+
+
 REFERENCES: dict[str, Reference] = {
     "rkl": Reference(lambda p, q: p - q, lambda p, q: _kl(q, p)),
     "fkl": Reference(lambda p, q: p * mpmath.log(p / q), _kl),
@@ -44,6 +62,29 @@ REFERENCES: dict[str, Reference] = {
     "jeffreys": Reference(lambda p, q: p * mpmath.log(p / q) + p - q, lambda p, q: (p - q) * mpmath.log(p / q)),
     "triangular": Reference(
         lambda p, q: p * (p - q) * (p + 3 * q) / (p + q) ** 2, lambda p, q: (p - q) ** 2 / (p + q)
+    ),
+    "lin_k": Reference(
+        lambda p, q: p / 2 - p * q / (p + q),
+        lambda p, q: _log_over(q, p, (p + q) / 2) + (p - q) / 2,
+    ),
+    "lin_k_reverse": Reference(
+        lambda p, q: p * mpmath.log(2 * p / (p + q)) + p * q / (p + q) - p / 2,
+        lambda p, q: _log_over(p, q, (p + q) / 2) - (p - q) / 2,
+    ),
+    "gan": Reference(lambda p, q: p * mpmath.log(2 * p / (p + q)), _gan_value),
+    "symmetric_chi_squared": Reference(
+        lambda p, q: 2 * p * (p - q) / q + p - q**2 / p, lambda p, q: (p - q) ** 2 * (1 / p + 1 / q)
+    ),
+    "vajda_chi4": Reference(lambda p, q: 4 * p * ((p - q) / q) ** 3, lambda p, q: (p - q) ** 4 / q**3),
+    "arithmetic_geometric": Reference(
+        lambda p, q: p * mpmath.log((p + q) / (2 * mpmath.sqrt(p * q))) / 2 + (p - q) / 4, _arithmetic_geometric
+    ),
+    "perimeter": Reference(
+        lambda p, q: p * p / mpmath.sqrt(p * p + q * q) - p / _root_2(),
+        lambda p, q: mpmath.sqrt(p * p + q * q) - (p + q) / _root_2(),
+    ),
+    "exponential": Reference(
+        lambda p, q: p * (mpmath.exp(p / q - 1) - 1), lambda p, q: q * mpmath.exp(p / q - 1) - p
     ),
 }
 
@@ -60,6 +101,49 @@ def alpha_reference(alpha: float) -> Reference:
     return Reference(
         lambda p, q: (mixed(p, q) - p) / (a - 1),
         lambda p, q: (mixed(p, q) - a * p - (1 - a) * q) / (a * (a - 1)),
+    )
+
+
+def scaled_alpha_reference(factor: mpf, alpha: mpf) -> Reference:
+    """A multiple of the alpha family; factor and alpha are mpmath numbers, taken at `DIGITS` digits."""
+    inner = alpha_reference(alpha)
+    assert inner.value is not None
+    value = inner.value
+    return Reference(lambda p, q: factor * inner.weight(p, q), lambda p, q: factor * value(p, q))
+
+
+def skewed_js_reference(skew: float) -> Reference:
+    """s KL(p, m) + (1 - s) KL(q, m) with m = s p + (1 - s) q: w = s p log(p/m)."""
+    s = mpf(skew)
+
+    def mixed(p: mpf, q: mpf) -> mpf:
+        return s * p + (1 - s) * q
+
+    return Reference(
+        lambda p, q: s * _log_over(p, q, mixed(p, q)),
+        lambda p, q: s * _log_over(p, q, mixed(p, q)) + (1 - s) * _log_over(q, p, mixed(p, q)),
+    )
+
+
+def skewed_rkl_reference(skew: float) -> Reference:
+    """KL(q, m) with m = s p + (1 - s) q: w = s p - s p q/m, and q log(q/m) + s (p - q)."""
+    s = mpf(skew)
+    return Reference(
+        lambda p, q: s * p - s * p * q / (s * p + (1 - s) * q),
+        lambda p, q: _log_over(q, p, s * p + (1 - s) * q) + s * (p - q),
+    )
+
+
+def blended_reference(blend: float) -> Reference:
+    """(p - q)^2/m with m = b p + (1 - b) q: w = p (2 (p - q)/m - b (p - q)^2/m^2)."""
+    b = mpf(blend)
+
+    def mixed(p: mpf, q: mpf) -> mpf:
+        return b * p + (1 - b) * q
+
+    return Reference(
+        lambda p, q: p * (2 * (p - q) / mixed(p, q) - b * ((p - q) / mixed(p, q)) ** 2),
+        lambda p, q: (p - q) ** 2 / mixed(p, q),
     )
 
 

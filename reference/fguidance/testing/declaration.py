@@ -21,7 +21,8 @@ class Declaration:
         smooth: False for a generator with kinks, such as total variation: derivatives are then checked off the kinks.
         saturation: what the force does when the classifier is all but sure of a wrong class.
         bounded: whether the value is bounded over all pairs of distributions.
-        full_support: True if every class of the target must have q > 0, so that no zeros are tried.
+        full_support: True if every class of the target must have q > 0; False promises that zeros are handled, and
+            has them tried. None tries them on what this library derived only.
         gauge: f'(1) of the weights, w = p f'(p/q). The house's weights have 0; another constant leaves the force as
             it is.
         dtypes: the floating-point types that are promised to work, from ``float16`` to ``float64``.
@@ -36,7 +37,7 @@ class Declaration:
     smooth: bool = True
     saturation: Saturation | None = None
     bounded: bool | None = None
-    full_support: bool = False
+    full_support: bool | None = None
     gauge: float = 0.0
     dtypes: tuple[str, ...] = ("float32", "float64")
     precision: Literal["plain", "faithful"] | None = None

@@ -131,6 +131,8 @@ def plain(value: object) -> Any:
         return value.detach().double().tolist() if value.is_floating_point() else value.detach().tolist()
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {entry.name: plain(getattr(value, entry.name)) for entry in fields(value)}
     if isinstance(value, dict):
         return {str(name): plain(entry) for name, entry in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -139,7 +139,10 @@ def a_batch_is_its_members(subject: Subject, two: tuple[Case, Case]) -> None:
 
 
 def _zeros_are_allowed(subject: Subject) -> str | None:
-    return "a target with zeros is declared to be refused" if subject.declaration.full_support else None
+    stated = subject.declaration.full_support
+    if stated is None and not subject.derived:
+        return "nothing is declared of targets with zeros; declare full_support=False to have them tried"
+    return "every class of the target needs q > 0" if stated else None
 
 
 @check(lambda subject: strategies.cases(working_dtype(subject), 10.0, zeros=True), _zeros_are_allowed)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import sympy as sp
 
+from derivations import lean
 from derivations.divergences import ALPHA_SLOPE, DIVERGENCES, JS_PRINTED, Family, LogMixture, PrintedRow, Row
 from fguidance import symbolic
 from fguidance.symbolic import log_ratio, print_torch, t
@@ -181,8 +182,17 @@ def _emit_row(row: Row) -> str:
             f"def {row.name}_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:",
             f'    """The tails of `{row.name}` (:eq:`eq-value`)."""',
             *_shared_code(tails[0], tails[1], ("at_zero", "at_infinity")),
+            *_lean_code(row, f"{row.name}_lean", pieces),
         )
     )
+
+
+def _lean_code(row: Row, name: str, pieces: tuple[symbolic.Piece, ...] | None) -> Iterator[str]:
+    """The slope for plain arithmetic, proved, where the divergence is gentle enough to have one."""
+    if (found := lean.slope(pieces)) is not None:
+        assert pieces is not None
+        _require_equal(row.name, *lean.proof_residual(row.generator, found))
+        yield from ("", "", *lean.source(name, pieces, _python))
 
 
 def _python(expression: sp.Expr) -> str:
@@ -273,9 +283,10 @@ def _emit_pieces_of_family(row: Row, family: Family) -> str:
             "",
             "    def tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:",
             *("    " + line for line in _shared_code(named[0], named[1], ("at_zero", "at_infinity"))),
+            *("    " * bool(line) + line for line in list(_lean_code(row, "lean", family.pieces))[1:]),
             "",
             f"    limits = ({ends})",
-            "    return Definition(slope_difference, tails, limits, bounded=True)",
+            "    return Definition(slope_difference, tails, limits, bounded=True, lean=lean)",
         )
     )
 
@@ -335,7 +346,8 @@ def _emit_tables() -> str:
         limits = ", ".join(_number(value) for value in symbolic.end_values(row.generator))
         bounded = _is_bounded(row.generator)
         definitions.append(f'    "{row.name}": Definition(')
-        definitions.append(f"        {row.name}, {row.name}_tails, ({limits}), {bounded}\n    ),")
+        gentle = "" if lean.slope(symbolic.pieces(row.generator)) is None else f", lean={row.name}_lean"
+        definitions.append(f"        {row.name}, {row.name}_tails, ({limits}), {bounded}{gentle}\n    ),")
     name = JS_PRINTED.name
     definitions.append(f'    "{name}": Definition({name}, _no_tails, (math.nan, math.nan), True, is_divergence=False),')
     families = [f'    "{row.name}": {row.name}_family,' for row in DIVERGENCES if row.parameter is not None]

@@ -42,6 +42,7 @@ class Term(NamedTuple):
 
 
 SlopeDifference = Callable[[Contrast], Term]
+LeanSlope = Callable[[Tensor], Tensor]
 Tails = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -59,7 +60,9 @@ class Definition(NamedTuple):
     """All that the arithmetic needs to know of a divergence.
 
     `limits` are f(0) and the limit of f(t)/t at infinity, `bounded` says that no weight can overflow, and
-    `is_divergence` is false where there is only a printed weight.
+    `is_divergence` is false where there is only a printed weight. `lean` is f'(t)
+    from q/p = 1/t, up to a constant, where f' is bounded towards infinity and no more than a logarithm towards 0: then
+    plain arithmetic will do.
     """
 
     slope_difference: SlopeDifference
@@ -67,6 +70,7 @@ class Definition(NamedTuple):
     limits: tuple[float, float]
     bounded: bool
     is_divergence: bool = True
+    lean: LeanSlope | None = None
 
 
 def _two_sum(x: Tensor, y: Tensor) -> Double:
@@ -418,6 +422,131 @@ def _centre(term: Term, log_p: Double) -> Tensor:
     top = torch.maximum(exponent, mean_exponent.high)
     own = _times_exp(term.mantissa, _add(term.exponent, _double(-top)))
     return _product(own - mean * _exp(_add(mean_exponent, _double(-top))), top)
+
+
+def _change(reuse: bool, tensor: Tensor, operation: str, *arguments: object, **keywords: float) -> Tensor:
+    """The result of an operation on a tensor that nobody needs any more, in its memory where that may be reused."""
+    result: Tensor = getattr(tensor, operation + "_" * reuse)(*arguments, **keywords)
+    return result
+
+
+def _may_reuse(*inputs: Tensor) -> bool:
+    """Whether memory may be overwritten: not while somebody differentiates, compiles or transforms."""
+    if torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)):
+        return False
+    return torch._C._functorch.peek_interpreter_stack() is None
+
+
+def _lean_exp(x: Tensor, reuse: bool, factor: float = 1.0) -> Tensor:
+    """exp(factor * x) for x <= 0; on the CPU, float32 goes by exp2, which is several times as fast."""
+    if x.dtype == torch.float32 and x.is_cpu and not torch.compiler.is_compiling():
+        return _change(reuse, x * (factor * math.log2(math.e)), "exp2")
+    return torch.exp(x if factor == 1 else factor * x)
+
+
+def lean_log1p(x: Tensor) -> Tensor:
+    """log(1 + x) for x >= 0 to the rounding of 1 + x, in the form that is quicker: with and without a compiler."""
+    return torch.log(1 + x) if torch.compiler.is_compiling() else torch.log1p(x)
+
+
+def _softmax(logits: Tensor, reuse: bool) -> tuple[Tensor, Tensor]:
+    """The logits less their largest, and their softmax, which torch.softmax has to 11 ulp only."""
+    centred = logits - logits.amax(-1, keepdim=True)
+    powers = _lean_exp(centred, reuse)
+    return centred, _change(reuse, powers, "div", powers.sum(-1, keepdim=True))
+
+
+def _lean_centre(h: Tensor, centred: Tensor, p: Tensor, reuse: bool) -> Tensor:
+    """p (h - sum p h), with h less its value at the most probable class, and so exactly 0 there."""
+    marked = torch.add(h.detach(), centred.detach(), alpha=FAR, out=centred if reuse else None)
+    part = _change(reuse, _change(reuse, h, "sub", marked.amax(-1, keepdim=True)), "mul", p)
+    return _change(reuse, part, "addcmul", p, part.sum(-1, keepdim=True), value=-1.0)
+
+
+def lean_gradient(definition: Definition, logits: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient of `logit_gradient` in plain arithmetic, for a definition that has a `lean` slope.
+
+    It is several times as fast. Its error is a few units in the last place of the largest probability, which may be
+    all of the gradient where that is much smaller.
+
+    Args:
+        definition: one of `DIVERGENCES`, or a member of a family, whose `lean` is not None.
+        logits: finite, shape (..., classes), floating point. Nothing is checked here.
+        log_q: log-probabilities of the target, the same shape; -inf where the target is 0.
+
+    Returns:
+        The gradient, shape (..., classes), the dtype of `logits`; and, shape (..., 1), whether its largest component
+        is a 16th of the largest probability at least, so that it has lost no more than four bits.
+    """
+    assert definition.lean is not None
+    working, target = _working(logits, log_q)
+    reuse = _may_reuse(working, target)
+    centred, p = _softmax(working, reuse)
+    h = definition.lean(_lean_exp(target, reuse) / p.clamp_min(torch.finfo(p.dtype).tiny))
+    gradient = _lean_centre(h, centred, p, reuse)
+    largest = torch.maximum(gradient.amax(-1, keepdim=True), -gradient.amin(-1, keepdim=True))
+    return gradient.to(logits.dtype), 16 * largest >= p.amax(-1, keepdim=True)
+
+
+def _at_label(reuse: bool, labels: Tensor, off: Tensor, on: Tensor) -> Tensor:
+    """The tensor `off` with the entries of the labels replaced."""
+    return _change(reuse, off, "scatter", -1, labels, on)
+
+
+def smoothed_gradient(
+    definition: Definition, logits: Tensor, labels: Tensor, q_label: float, q_other: float
+) -> Tensor:
+    """The gradient of `logit_gradient` for a label-smoothed target, of two values, in plain arithmetic if that will do.
+
+    Args:
+        definition: one of `DIVERGENCES`, or a member of a family.
+        logits: finite, shape (..., classes), floating point. Nothing is checked here.
+        labels: integers from 0 to classes - 1, shape (...).
+        q_label: the target at the label.
+        q_other: the target at every other class.
+
+    Returns:
+        Shape (..., classes), the dtype of `logits`.
+    """
+    working = logits if logits.dtype == torch.float64 else logits.float()
+    index = labels.long().unsqueeze(-1)
+    if definition.lean is None:
+        log_label, log_other = (math.log(share) if share > 0 else -math.inf for share in (q_label, q_other))
+        log_q = torch.full_like(working, log_other).scatter(-1, index, log_label)
+        return logit_gradient(definition, working, log_q).to(logits.dtype)
+    reuse = _may_reuse(working)
+    centred, p = _softmax(working, reuse)
+    inverse = p.clamp_min(torch.finfo(p.dtype).tiny)
+    own = q_label / inverse.gather(-1, index)
+    inverse = _change(reuse, _change(reuse, inverse, "reciprocal"), "mul", q_other)
+    h = definition.lean(_at_label(reuse, index, inverse, own))
+    del inverse
+    return _lean_centre(h, centred, p, reuse).to(logits.dtype)
+
+
+def tempered_gradient(logits: Tensor, labels: Tensor, tau_joint: float, tau_marginal: float) -> Tensor:
+    """tau_joint e_y - tau_marginal softmax(tau_marginal * logits) (:eq:`eq-tempered-gradient`); no e_y - p cancels.
+
+    Args:
+        logits: finite, shape (..., classes), floating point. Nothing is checked here.
+        labels: integers from 0 to classes - 1, shape (...).
+        tau_joint: temperature of the label's logit.
+        tau_marginal: temperature of the logits in the normaliser.
+
+    Returns:
+        Shape (..., classes), the dtype of `logits`.
+    """
+    working = logits if logits.dtype == torch.float64 else logits.float()
+    reuse, index = _may_reuse(working), labels.long().unsqueeze(-1)
+    centred = working - working.amax(-1, keepdim=True)
+    powers = _lean_exp(centred, reuse, tau_marginal)
+    del centred
+    own = powers.gather(-1, index)
+    others = _at_label(reuse, index, powers, torch.zeros_like(own))
+    rest = others.sum(-1, keepdim=True)
+    scale = -tau_marginal / (rest + own)
+    gradient = _change(reuse, others, "mul", scale)
+    return _at_label(reuse, index, gradient, (tau_joint - tau_marginal) - scale * rest).to(logits.dtype)
 
 
 def logit_gradient(definition: Definition, logits: Tensor, log_q: Tensor) -> Tensor:

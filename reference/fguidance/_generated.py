@@ -47,6 +47,7 @@ class Term(NamedTuple):
 
 
 SlopeDifference = Callable[[Contrast], Term]
+LeanSlope = Callable[[Tensor], Tensor]
 Tails = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -64,7 +65,9 @@ class Definition(NamedTuple):
     """All that the arithmetic needs to know of a divergence.
 
     `limits` are f(0) and the limit of f(t)/t at infinity, `bounded` says that no weight can overflow, and
-    `is_divergence` is false where there is only a printed weight.
+    `is_divergence` is false where there is only a printed weight. `lean` is f'(t)
+    from q/p = 1/t, up to a constant, where f' is bounded towards infinity and no more than a logarithm towards 0: then
+    plain arithmetic will do.
     """
 
     slope_difference: SlopeDifference
@@ -72,6 +75,7 @@ class Definition(NamedTuple):
     limits: tuple[float, float]
     bounded: bool
     is_divergence: bool = True
+    lean: LeanSlope | None = None
 
 
 def _two_sum(x: Tensor, y: Tensor) -> Double:
@@ -425,6 +429,131 @@ def _centre(term: Term, log_p: Double) -> Tensor:
     return _product(own - mean * _exp(_add(mean_exponent, _double(-top))), top)
 
 
+def _change(reuse: bool, tensor: Tensor, operation: str, *arguments: object, **keywords: float) -> Tensor:
+    """The result of an operation on a tensor that nobody needs any more, in its memory where that may be reused."""
+    result: Tensor = getattr(tensor, operation + "_" * reuse)(*arguments, **keywords)
+    return result
+
+
+def _may_reuse(*inputs: Tensor) -> bool:
+    """Whether memory may be overwritten: not while somebody differentiates, compiles or transforms."""
+    if torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)):
+        return False
+    return torch._C._functorch.peek_interpreter_stack() is None
+
+
+def _lean_exp(x: Tensor, reuse: bool, factor: float = 1.0) -> Tensor:
+    """exp(factor * x) for x <= 0; on the CPU, float32 goes by exp2, which is several times as fast."""
+    if x.dtype == torch.float32 and x.is_cpu and not torch.compiler.is_compiling():
+        return _change(reuse, x * (factor * math.log2(math.e)), "exp2")
+    return torch.exp(x if factor == 1 else factor * x)
+
+
+def lean_log1p(x: Tensor) -> Tensor:
+    """log(1 + x) for x >= 0 to the rounding of 1 + x, in the form that is quicker: with and without a compiler."""
+    return torch.log(1 + x) if torch.compiler.is_compiling() else torch.log1p(x)
+
+
+def _softmax(logits: Tensor, reuse: bool) -> tuple[Tensor, Tensor]:
+    """The logits less their largest, and their softmax, which torch.softmax has to 11 ulp only."""
+    centred = logits - logits.amax(-1, keepdim=True)
+    powers = _lean_exp(centred, reuse)
+    return centred, _change(reuse, powers, "div", powers.sum(-1, keepdim=True))
+
+
+def _lean_centre(h: Tensor, centred: Tensor, p: Tensor, reuse: bool) -> Tensor:
+    """p (h - sum p h), with h less its value at the most probable class, and so exactly 0 there."""
+    marked = torch.add(h.detach(), centred.detach(), alpha=FAR, out=centred if reuse else None)
+    part = _change(reuse, _change(reuse, h, "sub", marked.amax(-1, keepdim=True)), "mul", p)
+    return _change(reuse, part, "addcmul", p, part.sum(-1, keepdim=True), value=-1.0)
+
+
+def lean_gradient(definition: Definition, logits: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient of `logit_gradient` in plain arithmetic, for a definition that has a `lean` slope.
+
+    It is several times as fast. Its error is a few units in the last place of the largest probability, which may be
+    all of the gradient where that is much smaller.
+
+    Args:
+        definition: one of `DIVERGENCES`, or a member of a family, whose `lean` is not None.
+        logits: finite, shape (..., classes), floating point. Nothing is checked here.
+        log_q: log-probabilities of the target, the same shape; -inf where the target is 0.
+
+    Returns:
+        The gradient, shape (..., classes), the dtype of `logits`; and, shape (..., 1), whether its largest component
+        is a 16th of the largest probability at least, so that it has lost no more than four bits.
+    """
+    assert definition.lean is not None
+    working, target = _working(logits, log_q)
+    reuse = _may_reuse(working, target)
+    centred, p = _softmax(working, reuse)
+    h = definition.lean(_lean_exp(target, reuse) / p.clamp_min(torch.finfo(p.dtype).tiny))
+    gradient = _lean_centre(h, centred, p, reuse)
+    largest = torch.maximum(gradient.amax(-1, keepdim=True), -gradient.amin(-1, keepdim=True))
+    return gradient.to(logits.dtype), 16 * largest >= p.amax(-1, keepdim=True)
+
+
+def _at_label(reuse: bool, labels: Tensor, off: Tensor, on: Tensor) -> Tensor:
+    """The tensor `off` with the entries of the labels replaced."""
+    return _change(reuse, off, "scatter", -1, labels, on)
+
+
+def smoothed_gradient(
+    definition: Definition, logits: Tensor, labels: Tensor, q_label: float, q_other: float
+) -> Tensor:
+    """The gradient of `logit_gradient` for a label-smoothed target, of two values, in plain arithmetic if that will do.
+
+    Args:
+        definition: one of `DIVERGENCES`, or a member of a family.
+        logits: finite, shape (..., classes), floating point. Nothing is checked here.
+        labels: integers from 0 to classes - 1, shape (...).
+        q_label: the target at the label.
+        q_other: the target at every other class.
+
+    Returns:
+        Shape (..., classes), the dtype of `logits`.
+    """
+    working = logits if logits.dtype == torch.float64 else logits.float()
+    index = labels.long().unsqueeze(-1)
+    if definition.lean is None:
+        log_label, log_other = (math.log(share) if share > 0 else -math.inf for share in (q_label, q_other))
+        log_q = torch.full_like(working, log_other).scatter(-1, index, log_label)
+        return logit_gradient(definition, working, log_q).to(logits.dtype)
+    reuse = _may_reuse(working)
+    centred, p = _softmax(working, reuse)
+    inverse = p.clamp_min(torch.finfo(p.dtype).tiny)
+    own = q_label / inverse.gather(-1, index)
+    inverse = _change(reuse, _change(reuse, inverse, "reciprocal"), "mul", q_other)
+    h = definition.lean(_at_label(reuse, index, inverse, own))
+    del inverse
+    return _lean_centre(h, centred, p, reuse).to(logits.dtype)
+
+
+def tempered_gradient(logits: Tensor, labels: Tensor, tau_joint: float, tau_marginal: float) -> Tensor:
+    """tau_joint e_y - tau_marginal softmax(tau_marginal * logits) (:eq:`eq-tempered-gradient`); no e_y - p cancels.
+
+    Args:
+        logits: finite, shape (..., classes), floating point. Nothing is checked here.
+        labels: integers from 0 to classes - 1, shape (...).
+        tau_joint: temperature of the label's logit.
+        tau_marginal: temperature of the logits in the normaliser.
+
+    Returns:
+        Shape (..., classes), the dtype of `logits`.
+    """
+    working = logits if logits.dtype == torch.float64 else logits.float()
+    reuse, index = _may_reuse(working), labels.long().unsqueeze(-1)
+    centred = working - working.amax(-1, keepdim=True)
+    powers = _lean_exp(centred, reuse, tau_marginal)
+    del centred
+    own = powers.gather(-1, index)
+    others = _at_label(reuse, index, powers, torch.zeros_like(own))
+    rest = others.sum(-1, keepdim=True)
+    scale = -tau_marginal / (rest + own)
+    gradient = _change(reuse, others, "mul", scale)
+    return _at_label(reuse, index, gradient, (tau_joint - tau_marginal) - scale * rest).to(logits.dtype)
+
+
 def logit_gradient(definition: Definition, logits: Tensor, log_q: Tensor) -> Tensor:
     """The gradient w - p * sum(w) of the divergence in the logits (:eq:`eq-logit-gradient`).
 
@@ -505,6 +634,11 @@ def js_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     at_zero = log_ratio*part_3 + (0.5)*part_1 - part_3*(-part_1 + part_4) - part_5
     at_infinity = (0.5)*part_1 - part_3*(-log_ratio - part_1 + part_4) - part_5
     return at_zero, at_infinity
+
+
+def js_lean(inverse: Tensor) -> Tensor:
+    """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
+    return lean_log1p(inverse).mul_(-0.5)
 
 
 def hellinger(at: Contrast) -> Term:
@@ -602,6 +736,11 @@ def triangular_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     return at_zero, at_infinity
 
 
+def triangular_lean(inverse: Tensor) -> Tensor:
+    """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
+    return ((inverse / (inverse + 1.0)).pow(2)).mul_(-4.0)
+
+
 def lin_k(at: Contrast) -> Term:
     """Lin's K of q from p, KL(q, (p + q)/2).
 
@@ -621,6 +760,11 @@ def lin_k_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     at_zero = part_1 + part_3
     at_infinity = -part_1 - part_2*(-log_ratio - part_3)
     return at_zero, at_infinity
+
+
+def lin_k_lean(inverse: Tensor) -> Tensor:
+    """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
+    return (inverse / (inverse + 1.0)).mul_(-1.0)
 
 
 def lin_k_reverse_value(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
@@ -697,6 +841,11 @@ def gan_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     at_zero = log_ratio*part_1 - part_1*part_4 + part_5
     at_infinity = -part_1*(-log_ratio - part_5) - part_4
     return at_zero, at_infinity
+
+
+def gan_lean(inverse: Tensor) -> Tensor:
+    """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
+    return lean_log1p(inverse).mul_(-1.0)
 
 
 def symmetric_chi_squared(at: Contrast) -> Term:
@@ -979,8 +1128,12 @@ def skewed_js_family(skew: float = 0.25) -> Definition:
         at_infinity = -log_mixture(log_ratio, 1 - skew)*(part_1*part_2 + skew) + log_ratio*part_1*part_2
         return at_zero, at_infinity
 
+    def lean(inverse: Tensor) -> Tensor:
+        """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
+        return lean_log1p(((1 - skew)/skew) * inverse).mul_(-skew)
+
     limits = (-(skew - 1)*math.log(-1/(skew - 1)), -skew*math.log(skew))
-    return Definition(slope_difference, tails, limits, bounded=True)
+    return Definition(slope_difference, tails, limits, bounded=True, lean=lean)
 
 
 def skewed_rkl_family(skew: float = 0.9) -> Definition:
@@ -999,8 +1152,12 @@ def skewed_rkl_family(skew: float = 0.9) -> Definition:
         at_infinity = -part_1 + (-log_mixture(log_ratio, 1 - skew) + log_ratio)*torch.exp(log_ratio)
         return at_zero, at_infinity
 
+    def lean(inverse: Tensor) -> Tensor:
+        """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
+        return (inverse / (inverse + skew/(1 - skew))).mul_(-skew/(1 - skew))
+
     limits = (-skew + math.log(-1/(skew - 1)), skew)
-    return Definition(slope_difference, tails, limits, bounded=True)
+    return Definition(slope_difference, tails, limits, bounded=True, lean=lean)
 
 
 def blended_chi_squared_family(blend: float = 0.25) -> Definition:
@@ -1020,8 +1177,12 @@ def blended_chi_squared_family(blend: float = 0.25) -> Definition:
         at_infinity = part_1/(blend + part_2*(1 - blend))
         return at_zero, at_infinity
 
+    def lean(inverse: Tensor) -> Tensor:
+        """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
+        return ((inverse / (inverse + blend/(1 - blend))).pow(2)).mul_(-1/(blend*(1 - blend)**2))
+
     limits = (-1/(blend - 1), 1/blend)
-    return Definition(slope_difference, tails, limits, bounded=True)
+    return Definition(slope_difference, tails, limits, bounded=True, lean=lean)
 
 
 def js_printed(at: Contrast) -> Term:
@@ -1048,7 +1209,7 @@ DIVERGENCES: dict[str, Definition] = {
         fkl, fkl_tails, (1.0, math.inf), True
     ),
     "js": Definition(
-        js, js_tails, (0.34657359027997264, 0.34657359027997264), True
+        js, js_tails, (0.34657359027997264, 0.34657359027997264), True, lean=js_lean
     ),
     "hellinger": Definition(
         hellinger, hellinger_tails, (1.0, 1.0), True
@@ -1063,16 +1224,16 @@ DIVERGENCES: dict[str, Definition] = {
         jeffreys, jeffreys_tails, (math.inf, math.inf), True
     ),
     "triangular": Definition(
-        triangular, triangular_tails, (1.0, 1.0), True
+        triangular, triangular_tails, (1.0, 1.0), True, lean=triangular_lean
     ),
     "lin_k": Definition(
-        lin_k, lin_k_tails, (0.19314718055994531, 0.5), True
+        lin_k, lin_k_tails, (0.19314718055994531, 0.5), True, lean=lin_k_lean
     ),
     "lin_k_reverse": Definition(
         lin_k_reverse, lin_k_reverse_tails, (0.5, 0.19314718055994531), True
     ),
     "gan": Definition(
-        gan, gan_tails, (0.6931471805599453, 0.6931471805599453), True
+        gan, gan_tails, (0.6931471805599453, 0.6931471805599453), True, lean=gan_lean
     ),
     "symmetric_chi_squared": Definition(
         symmetric_chi_squared, symmetric_chi_squared_tails, (math.inf, math.inf), False

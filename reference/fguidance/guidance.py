@@ -139,10 +139,12 @@ class Guidance:
         """
         _require_batch(logits, labels)
         working = _at_least_float32(logits)
-        gradient = self._tilt_weights(working, labels) * self._tempered_gradient(working, labels)
-        if self.alpha > 0:
-            log_q = self._log_target(working, labels)
-            gradient = gradient - self.alpha * _generated.logit_gradient(self._resolved.definition, working, log_q)
+        pull = self._divergence_gradient(working, labels) if self.alpha > 0 else None
+        gradient = _generated.tempered_gradient(working, labels, self.tau_joint, self.tau_marginal)
+        if self.tilt != 0:
+            gradient = self._tilt_weights(working, labels) * gradient
+        if pull is not None:
+            gradient.sub_(pull, alpha=self.alpha)
         if self.entropy != 0:
             gradient = gradient + self.entropy * entropy_gradient(working)
         return gradient.to(logits.dtype)
@@ -184,12 +186,10 @@ class Guidance:
         linear = self.tau_joint * (scale * own) - self.tau_marginal * (scale * logits.amax(-1))
         return linear / scale - torch.logsumexp(self.tau_marginal * _centred(logits), -1)
 
-    def _tempered_gradient(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(tau_1 - tau_2) e_y + tau_2 (e_y - p): the bracket is minus an RKL gradient, so it keeps its digits."""
-        one_hot = label_smoothed_log_target(labels, logits.shape[-1], 1.0, logits.dtype)
-        tempered = _scaled(self.tau_marginal, logits)
-        missing = _generated.logit_gradient(_generated.DIVERGENCES["rkl"], tempered, one_hot)
-        return (self.tau_joint - self.tau_marginal) * one_hot.exp() - self.tau_marginal * missing
+    def _divergence_gradient(self, logits: Tensor, labels: Tensor) -> Tensor:
+        rest = (1 - self.epsilon) / logits.shape[-1]
+        definition = self._resolved.definition
+        return _generated.smoothed_gradient(definition, logits, labels, rest + self.epsilon, rest)
 
     def _log_target(self, logits: Tensor, labels: Tensor) -> Tensor:
         return label_smoothed_log_target(labels, logits.shape[-1], self.epsilon, logits.dtype)
@@ -267,14 +267,6 @@ def _at_least_float32(logits: Tensor) -> Tensor:
 def _centred(logits: Tensor) -> Tensor:
     """The logits less their largest; differences beyond -WIDEST have probability 0 as they do there."""
     return (logits - logits.amax(-1, keepdim=True)).clamp_min(-_generated.WIDEST)
-
-
-def _scaled(factor: float, logits: Tensor) -> Tensor:
-    """The product factor * logits, less a constant in rows where it would overflow."""
-    fits = (factor * logits).isfinite().all(-1, keepdim=True)
-    largest = torch.finfo(logits.dtype).max
-    shifted = logits - torch.where(fits, 0, logits.amax(-1, keepdim=True))
-    return (factor * shifted.clamp_min(-largest)).clamp_min(-largest)
 
 
 def _require_number(name: str, value: float, low: float, high: float) -> None:

@@ -48,7 +48,7 @@ def settle(record: Record) -> None:
     if record.status == "expected":
         pytest.xfail(record.reason)
     if record.status == "failed":
-        parts = (f"{record.title} {record.reason}", f"counterexample: {record.counterexample}", record.reproduce)
+        parts = (f"{record.title} {record.reason}", f"counterexample: {record.counterexample}", record.reproduce_call)
         raise CheckFailed("\n".join((*filter(None, parts), f"{record.examples} examples were run")))
 
 

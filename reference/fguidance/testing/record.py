@@ -45,6 +45,8 @@ class Record:
 
     @property
     def reproduce_call(self) -> str:
-        """The arguments of `check_divergence` that run the failing example alone; empty where there is none."""
+        """The call that runs the failing example alone; empty where there is none."""
         found = self.reproduce_failure
-        return "" if found is None else f"checks=[{self.check!r}], reproduce_failure={found!r}"
+        if found is None:
+            return ""
+        return f"check_divergence(..., checks=[{self.check!r}], reproduce_failure={found!r})"

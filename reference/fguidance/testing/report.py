@@ -10,24 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from fguidance.testing.record import STATUSES, Record, Status
+from fguidance.testing.report_text import details, printable
 
 if TYPE_CHECKING:
     from rich.console import Group
 
 SCHEMA = 1
-STYLES: dict[Status, str] = {"passed": "green", "failed": "bold red", "expected": "yellow", "skipped": "dim"}
-
-
-def printable(text: object) -> str:
-    """The text with its control characters written out, so that no terminal and no page obeys them."""
-    return "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in str(text))
-
-
-def details(record: Record) -> tuple[str, ...]:
-    """What a reader wants to know of a record besides its status: reason, counterexample, how to bring it back."""
-    counterexample = f"counterexample: {record.counterexample}" if record.counterexample else ""
-    reproduce = f"reproduce: {record.reproduce}" if record.reproduce else ""
-    return tuple(printable(part) for part in (record.reason, counterexample, reproduce) if part)
 
 
 def _line(record: Record) -> str:
@@ -100,22 +88,12 @@ class Report:
     def __rich__(self) -> "Group":
         """A table of the checks, what shows each failure, and the summary."""
         from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
 
-        table = Table("check", "status", title=Text(printable(self.name)))
-        for column in ("examples", "seconds"):
-            table.add_column(column, justify="right")
-        told: list[Text] = []
-        for record in self.records:
-            style = STYLES[record.status]
-            table.add_row(
-                Text(record.check, overflow="fold"), Text(record.status, style), str(record.examples),
-                f"{record.seconds:.2f}",
-            )  # fmt: skip
-            if details(record):
-                told.append(Text("\n  ".join((record.check, *details(record))), style, overflow="fold"))
-        return Group(table, *told, Text(self.summary(), "bold green" if self.passed else "bold red"))
+        from fguidance.testing.report_table import shown, table, verdict
+
+        title = printable(self.name)
+        told = [shown(record) for record in self.records if record.status in ("failed", "expected")]
+        return Group(table(title, self.records), *told, verdict(self.summary(), self.passed))
 
     def show(self, file: TextIO | None = None) -> None:
         """Print the report: a table in a terminal, the same in plain lines anywhere else.

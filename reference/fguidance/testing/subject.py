@@ -116,6 +116,8 @@ def _from_divergence(source: Divergence, stated: Declaration, name: str | None) 
     value = source.value if source.is_divergence else None
     if source.needs_full_support:
         stated = stated.with_changes(full_support=True)
+    if not source.is_smooth:
+        stated = stated.with_changes(smooth=False)
     return Subject(
         name=name or source.label,
         value=value,

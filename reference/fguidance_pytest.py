@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         needed = f"{error.name} is missing; install it with: pip install 'fguidance[testing]'"
         raise pytest.UsageError(f"--divergence: {needed}") from error
     added = list(collect(session, specifications))
-    report = pytest.CollectReport(nodeid="", outcome="passed", longrepr=None, result=added)
+    report = pytest.CollectReport(nodeid="", outcome="passed", longrepr=None, result=[*added])
     config.hook.pytest_collectreport(report=report)  # the terminal counts them
     items.extend(added)
 

@@ -291,7 +291,7 @@ DIVERGENCES: tuple[Row, ...] = (
         "total variation with a rounded kink",
         (sp.sqrt((t - 1) ** 2 + width**2) - width) / 2,
         "ours: total variation with the absolute value of Charbonnier et al. 1997",
-        Family(width, sp.Rational(1, 4), sp.S.Zero, HIGH, is_open=True),
+        Family(width, sp.Rational(1, 2), sp.S.Zero, HIGH, is_open=True),
         Form(
             (Piece("soft_sign_difference", (sp.S.Half, width), sp.S.Half),),
             (SoftDistance(expm1(log_ratio), width), SoftDistance(expm1(log_ratio), width * y_exp)),

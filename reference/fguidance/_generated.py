@@ -817,8 +817,8 @@ def jeffreys(at: Contrast) -> Term:
     """Jeffreys.
 
     f(t) = (t - 1)*log(t)
-    f'(t) = log(t) + 1 - 1/t in the gauge f'(1) = 0
-    w = p*(log(p/q) + 1 - q/p) (:eq:`eq-weight`)
+    f'(t) = log(t) + (t - 1)/t in the gauge f'(1) = 0
+    w = p*(log(p/q) + (p - q)/p) (:eq:`eq-weight`)
     Source: Jeffreys 1946
     """
     return add_terms(power_difference(at, -1.0, -1.0), log_difference(at, 1.0))
@@ -908,8 +908,8 @@ def lin_k_reverse(at: Contrast) -> Term:
     """Lin's K of p from q, KL(p, (p + q)/2).
 
     f(t) = t*log(2*t/(t + 1))
-    f'(t) = (-t + log(2^(2*t + 2)*t^(2*t + 2)*(t + 1)^(-2*t - 2)) + 1)/(2*(t + 1)) in the gauge f'(1) = 0
-    w = p*(-p/q + log(2^(2*p/q + 2)*(p/q)^(2*p/q + 2)*(p/q + 1)^(-2*p/q - 2)) + 1)/(2*(p/q + 1)) (:eq:`eq-weight`)
+    f'(t) = -(t - 1)/(2*(t + 1)) + log(2*t/(t + 1)) in the gauge f'(1) = 0
+    w = p*(-(p - q)/(2*(p + q)) + log(2*p/(p + q))) (:eq:`eq-weight`)
     Source: Lin 1991
     """
     return general_difference(at, lin_k_reverse_slope)
@@ -1053,8 +1053,8 @@ def arithmetic_geometric(at: Contrast) -> Term:
     """Taneja's arithmetic-geometric mean divergence.
 
     f(t) = (t/2 + 1/2)*log((t + 1)/(2*sqrt(t)))
-    f'(t) = -(-t + log(4^t*t^t/(t + 1)^(2*t)) + 1)/(4*t) in the gauge f'(1) = 0
-    w = q*(p/q + log((p/q + 1)^(2*p/q)/(2^(2*p/q)*(p/q)^(p/q))) - 1)/4 (:eq:`eq-weight`)
+    f'(t) = log((t + 1)^2/(4*t))/4 + (t - 1)/(4*t) in the gauge f'(1) = 0
+    w = p*(log((p + q)^2/(4*p*q))/4 + (p - q)/(4*p)) (:eq:`eq-weight`)
     Source: Taneja 1995
     """
     return general_difference(at, arithmetic_geometric_slope)
@@ -1104,8 +1104,8 @@ def perimeter(at: Contrast) -> Term:
     """Österreicher's perimeter divergence.
 
     f(t) = -sqrt(2)*(t + 1)/2 + sqrt(t^2 + 1)
-    f'(t) = (2*t - sqrt(2*t^2 + 2))/(2*sqrt(t^2 + 1)) in the gauge f'(1) = 0
-    w = p*(2*p - sqrt(2)*sqrt(p^2 + q^2))/(2*sqrt(p^2 + q^2)) (:eq:`eq-weight`)
+    f'(t) = t/sqrt(t^2 + 1) - sqrt(2)/2 in the gauge f'(1) = 0
+    w = p*(p/(q*sqrt(p^2/q^2 + 1)) - sqrt(2)/2) (:eq:`eq-weight`)
     Source: Österreicher 1996
     """
     return general_difference(at, perimeter_slope)
@@ -1297,7 +1297,7 @@ def blended_chi_squared_family(blend: float = 0.25) -> Definition:
     return Definition(slope_difference, tails, limits, bounded=True)
 
 
-def softened_total_variation_family(width: float = 0.25) -> Definition:
+def softened_total_variation_family(width: float = 0.5) -> Definition:
     """Total variation with a rounded kink.
 
     f(t) = -width/2 + sqrt(width^2 + (t - 1)^2)/2 (:eq:`eq-weight`)
@@ -1455,7 +1455,7 @@ PARAMETERS: dict[str, Parameter] = {
     "skewed_js": Parameter("skew", 0.25, 0.0, 1.0, True),
     "skewed_rkl": Parameter("skew", 0.9, 0.0, 1.0, True),
     "blended_chi_squared": Parameter("blend", 0.25, 0.0, 1.0, True),
-    "softened_total_variation": Parameter("width", 0.25, 0.0, 64.0, True),
+    "softened_total_variation": Parameter("width", 0.5, 0.0, 64.0, True),
     "puri_vincze": Parameter("exponent", 1.5, 1.0, 64.0, False),
     "osterreicher_vajda": Parameter("beta", 4.0, 0.0625, 64.0, False),
 }

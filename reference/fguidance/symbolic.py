@@ -161,15 +161,29 @@ def slope(generator: sp.Expr) -> sp.Expr:
 
 def tidied_slope(generator: sp.Expr) -> sp.Expr:
     """f'(t) in the gauge f'(1) = 0, its logarithms joined, for a reader."""
+    plain = slope(generator)
+    if plain.has(sp.Abs):
+        return plain
+    expanded = sp.expand(sp.expand_log(plain, force=True))
+    parts = sp.collect(expanded, expanded.atoms(sp.log), evaluate=False)
+    rest = parts.pop(sp.S.One, sp.S.Zero)
+    numbers = {logarithm: sp.simplify(coefficient) for logarithm, coefficient in parts.items()}
+    if numbers and all(isinstance(key, sp.log) and number.is_Rational for key, number in numbers.items()):
+        unit = functools.reduce(sp.gcd, numbers.values())
+        inner = sp.Mul(*(logarithm.args[0] ** (number / unit) for logarithm, number in numbers.items()))
+        return unit * sp.log(sp.factor(sp.together(inner))) + sp.factor(sp.together(rest))
     coefficient, rest = sp.factor(sp.expand_log(slope(generator), force=True)).as_coeff_Mul()
     joined = sp.simplify(sp.logcombine(rest, force=True))
-    return coefficient * joined.replace(sp.log, lambda inner: sp.log(sp.factor(sp.together(inner))))
+    tidied = coefficient * joined.replace(sp.log, lambda inner: sp.log(sp.factor(sp.together(inner))))
+    return min(tidied, plain, key=sp.count_ops)
 
 
 def weight(generator: sp.Expr, p: sp.Symbol, q: sp.Symbol) -> sp.Expr:
     """w = p f'(p/q) in the gauge f'(1) = 0 (:eq:`eq-weight`)."""
     found = tidied_slope(generator).subs(t, p / q).replace(sp.log, lambda inner: sp.log(sp.simplify(inner)))
-    return p * (found if found.has(sp.log) else sp.factor(sp.together(found)))
+    logarithms, rest = found.as_independent(sp.log, as_Add=True)[::-1]
+    joined = sp.factor(sp.together(rest))
+    return p * (logarithms + (joined if sp.count_ops(p * joined) <= 1.3 * sp.count_ops(p * rest) else rest))
 
 
 @functools.lru_cache(maxsize=256)

@@ -55,7 +55,7 @@ def _side_slope(piece: symbolic.Piece) -> sp.Expr | None:
     return None
 
 
-def _piece_slope(piece: symbolic.Piece) -> sp.Expr:
+def piece_slope(piece: symbolic.Piece) -> sp.Expr:
     """The term of f' that a kernel stands for: its definition, against which the emission is proved."""
     if (sided := _side_slope(piece)) is not None:
         return sided
@@ -102,7 +102,7 @@ def prove_pieces(name: str, generator: sp.Expr, pieces: tuple[symbolic.Piece, ..
 
     With absolute values the two must be equal on both sides of t = 1, so that neither side is shifted.
     """
-    total = sum(_piece_slope(piece) for piece in pieces)
+    total = sum(piece_slope(piece) for piece in pieces)
     if generator.has(sp.Abs):
         _require_equal_on_sides(name, total, sp.diff(generator, t))
     else:
@@ -146,17 +146,9 @@ def _formula(expression: sp.Expr) -> str:
     return str(expression).replace("**", "^")
 
 
-def readable_weight(generator: sp.Expr, p: sp.Symbol, q: sp.Symbol) -> sp.Expr:
-    """The weight, its terms apart where joining their logarithms would leave p or q in an exponent."""
-    found = symbolic.weight(generator, p, q)
-    if any(power.exp.has(p, q) and power.base != sp.E for power in found.atoms(sp.Pow)):
-        found = p * sp.simplify(sp.expand(symbolic.slope(generator))).subs(t, p / q)
-    return found
-
-
 def _docstring(row: Row) -> str:
     p, q = sp.symbols("p q", positive=True)
-    weight = readable_weight(row.generator, p, q)
+    weight = symbolic.weight(row.generator, p, q)
     lines = (
         f"{row.title[0].upper()}{row.title[1:]}.",
         "",
@@ -322,11 +314,15 @@ def _emit_multiple_of_alpha(row: Row, family: Family) -> str:
     return "\n".join((*_family_head(row, family), f"    return scaled({member}, {_python(factor)})"))
 
 
-def within(family: Family, expression: sp.Expr) -> sp.Expr:
-    """The expression with the parameter written in a > 0 so that it takes all values inside its range."""
+def inside(family: Family) -> sp.Expr:
+    """The parameter written in a > 0 so that it takes all values inside its range."""
     a = sp.Symbol("a", positive=True)
-    inside = a / (1 + a) if family.high == 1 else family.low + a if family.low.is_integer else a
-    return sp.simplify(expression.subs(family.parameter, inside))
+    return a / (1 + a) if family.high == 1 else family.low + a if family.low.is_integer else a
+
+
+def within(family: Family, expression: sp.Expr) -> sp.Expr:
+    """The expression with the parameter so written."""
+    return sp.simplify(expression.subs(family.parameter, inside(family)))
 
 
 def family_ends(row: Row) -> tuple[sp.Expr, sp.Expr]:
@@ -346,7 +342,7 @@ def family_ends(row: Row) -> tuple[sp.Expr, sp.Expr]:
 def increases(family: Family, piece: symbolic.Piece) -> bool:
     """Whether a term of f' increases for every parameter of the family, on both sides of t = 1."""
     x = sp.Symbol("x", positive=True)
-    bends = [sp.diff(side, x) for side in _on_sides(_piece_slope(piece))]
+    bends = [sp.diff(side, x) for side in _on_sides(piece_slope(piece))]
     signs = [sp.factor(within(family, bend)) for bend in (-bends[0], bends[1])]
     return all(sign.is_positive for sign in signs)
 
@@ -440,8 +436,10 @@ def _gauge_fixed(generator: sp.Expr) -> sp.Expr:
     return generator if in_gauge else sp.together(symbolic.gauge_fixed(generator))
 
 
-def _limit(expression: sp.Expr, parameter: sp.Symbol, value: sp.Expr) -> sp.Expr:
-    found = sp.expand(sp.limit(expression, parameter, value))
+def limit_of_family(row: Row, value: sp.Expr) -> sp.Expr:
+    """The generator, in the gauge, in the limit of the parameter."""
+    assert row.family is not None
+    found = sp.expand(sp.limit(_gauge_fixed(row.generator), row.family.parameter, value))
     return sp.expand(sp.cancel(found)) if found.has(t + 1) else found
 
 
@@ -449,8 +447,7 @@ def _limits() -> Iterator[str]:
     """The generators at the values of a parameter where they are limits, taken by SymPy in the gauge."""
     for row in DIVERGENCES:
         if (family := row.family) is not None:
-            fixed = _gauge_fixed(row.generator)
-            found = {value: _limit(fixed, family.parameter, value) for value in family.specials}
+            found = {value: limit_of_family(row, value) for value in family.specials}
             limits = ", ".join(f'{float(value)}: "{limit}"' for value, limit in found.items())
             yield f'    "{row.name}": {{{limits}}},'
 
@@ -499,11 +496,12 @@ def reference_text() -> str:
 
 def write(root: Path) -> list[Path]:
     """Write every generated file under `root` and return their paths."""
-    from derivations import ledger, tables
+    from derivations import ledger, library, tables
 
     texts = {
         "reference/fguidance/_generated.py": reference_text(),
         "book/generated/divergences.md": tables.divergence_table(),
+        "book/generated/library.md": library.page(),
         "book/generated/ledger.md": ledger.render_markdown(ledger.claims()),
     }
     for name, text in texts.items():

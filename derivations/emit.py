@@ -75,7 +75,7 @@ def _on_sides(expression: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """The expression at t = 1/(1 + x) and at t = 1 + x with x > 0, which is all of t > 0 but t = 1."""
     x, places = sp.Symbol("x", positive=True), (sp.Rational(1, 3), sp.Integer(3))
     moved = 1 / (1 + x), 1 + x
-    return tuple(  # type: ignore[return-value]
+    return tuple(
         symbolic.on_one_side(expression, place).subs(t, at) for place, at in zip(places, moved, strict=True)
     )
 

@@ -284,7 +284,7 @@ def log_mixture(log_ratio: Tensor, share: float) -> Tensor:
     return torch.log((1 - share) + share * torch.exp(log_ratio))
 
 
-def soft_distance(change: Tensor, width: Tensor) -> Tensor:
+def soft_distance(change: Tensor, width: Tensor | float) -> Tensor:
     """(sqrt(x^2 + width^2) - width)/2, from the form that does not cancel."""
     return change**2 / (2 * (torch.sqrt(change**2 + width**2) + width))
 
@@ -306,7 +306,8 @@ def _lifted_mean(log_ratio: Tensor, beta: float) -> Tensor:
     """
     power = (beta - 1) / beta
     if 0.5 <= beta <= 2:
-        return sum(share * (math.log(2) - _entropy(log_ratio / (1 - power * node))) for node, share in NODES)
+        entropies = torch.stack([share * _entropy(log_ratio / (1 - power * node)) for node, share in NODES])
+        return math.log(2) - entropies.sum(0)
     rise = torch.log1p(torch.exp(beta * log_ratio)) / beta - torch.log1p(torch.exp(log_ratio))
     return math.log(2) + rise / power
 
@@ -314,7 +315,7 @@ def _lifted_mean(log_ratio: Tensor, beta: float) -> Tensor:
 def power_mean_tail(log_ratio: Tensor, beta: float) -> Tensor:
     """Österreicher and Vajda's f(e^y) for y <= -1, as the mean (1 + t)/2 times a relative excess."""
     power = (beta - 1) / beta
-    mean = (1 + torch.exp(log_ratio)) * 2.0**-power
+    mean: Tensor = (1 + torch.exp(log_ratio)) * math.exp2(-power)
     return mean * relative_expm1(power, _lifted_mean(log_ratio, beta))
 
 
@@ -327,7 +328,7 @@ def power_mean_value(log_ratio: Tensor, beta: float) -> Tensor:
     """Österreicher and Vajda's f(e^y) for |y| <= 1 and beta not near 1, from hyperbolic cosines."""
     power, half = (beta - 1) / beta, log_ratio / 2
     rise = torch.log1p(torch.sinh(beta * half) ** 2) / (2 * beta) - torch.log1p(torch.sinh(half) ** 2) / 2
-    return torch.exp(half) * torch.cosh(half) * 2.0 ** (1 - power) * torch.expm1(rise) / power
+    return torch.exp(half) * torch.cosh(half) * math.exp2(1 - power) * torch.expm1(rise) / power
 
 
 def scaled(definition: Definition, factor: float) -> Definition:

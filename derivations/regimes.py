@@ -19,7 +19,7 @@ Kind = Literal["finite", "logarithm", "power", "exponential"]
 
 @dataclass(frozen=True)
 class Leading:
-    """How the slope behaves at one end: it tends to `value`, or is like value log t, value t^power, or an exponential."""
+    """The slope at one end: it tends to `value`, or is like value log t, value t^power, or an exponential."""
 
     kind: Kind
     value: sp.Expr

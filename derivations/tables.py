@@ -127,7 +127,9 @@ def _limit_cells(row: Row) -> list[str]:
     if row.family is None:
         found = symbolic.saturation_limit(row.generator)
         return [math(found), _force(found), *map(math, symbolic.end_values(row.generator))]
-    return _form_cells(row, row.family) if row.family.as_alpha is None else _alpha_cells(row.family, row.family.as_alpha)
+    return (
+        _form_cells(row, row.family) if row.family.as_alpha is None else _alpha_cells(row.family, row.family.as_alpha)
+    )
 
 
 def _curvature(row: Row) -> str:

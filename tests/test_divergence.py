@@ -540,7 +540,8 @@ class TestProperties:
         found = fg.divergence("total_variation").weight(log_p, log_q)
         torch.testing.assert_close(found, torch.tensor([0, 0.25, -0.125], dtype=DOUBLE))
         assert not fg.divergence("total_variation").is_smooth
-        assert [fg.divergence("puri_vincze", exponent=k).is_smooth for k in (1, 1.5, 2, 3)] == [False, False, True, True]
+        smooth = [fg.divergence("puri_vincze", exponent=k).is_smooth for k in (1, 1.5, 2, 3)]
+        assert smooth == [False, False, True, True]
 
     @pytest.mark.parametrize("exponent", (1.0, 1.01, 1.9, 2.0, 2.5, 7.0, 64.0))
     @pytest.mark.parametrize("dtype", (SINGLE, DOUBLE), ids=str)
@@ -684,7 +685,7 @@ OWN = {
         lambda t: (t + 1) / 2 * mpmath.log((t + 1) / (2 * mpmath.sqrt(t))),
     ),
 }
-OWN_TOO = ("lin_k_reverse", "arithmetic_geometric")  # their texts are in OWN, made once
+OWN_TOO = ("lin_k_reverse", "arithmetic_geometric", "total_variation")  # texts in OWN, made once; a kink
 own_generators = pytest.mark.parametrize("text", OWN)
 
 
@@ -696,7 +697,7 @@ def own() -> dict[str, Member]:
 class TestFromGenerator:
     """Generators of one's own: those registered, and some that no exact piece covers."""
 
-    @pytest.mark.parametrize("name", [name for name in DIVERGENCES if "=" not in name and name not in OWN_TOO and name != "total_variation"])
+    @pytest.mark.parametrize("name", [name for name in DIVERGENCES if "=" not in name and name not in OWN_TOO])
     def test_a_registered_generator_as_text_agrees(self, name: str) -> None:
         registered = fg.divergence(name)
         again = fg.Divergence.from_generator(str(registered.generator))

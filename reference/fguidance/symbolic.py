@@ -125,8 +125,8 @@ def _sign(generator: sp.Expr, what: str, function: sp.Expr, points: tuple[sp.Exp
 def on_one_side(expression: sp.Expr, at: sp.Expr) -> sp.Expr:
     """The expression with every absolute value and every sign resolved as it is at t = `at`."""
 
-    def sign(inner: sp.Expr) -> int:
-        return 1 if inner.subs(t, at) >= 0 else -1
+    def sign(inner: sp.Expr) -> sp.Expr:
+        return sp.S.One if inner.subs(t, at) >= 0 else sp.S.NegativeOne
 
     return expression.replace(sp.Abs, lambda inner: sign(inner) * inner).replace(sp.sign, sign)
 

@@ -160,7 +160,7 @@ class TestCheck:
         assert "a*(t-1)**2 with a=2: 1 checks, 3 examples" in ended.out
 
     def test_files(self, run: Any, folder: Path) -> None:
-        arguments = ("--check", CHECK, "--max-examples", "3", "--html=out.html", "--json", str(folder / "out.json"))
+        arguments = ("--check", CHECK, "--max-examples", "3", "--html=./out.html", "--json", str(folder / "out.json"))
         assert run("check", "cli_module:Right", "js", *arguments).status == 0
         page = (folder / "out.html").read_text(encoding="utf-8")
         assert page.count("<h1>") == 2

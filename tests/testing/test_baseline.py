@@ -266,6 +266,7 @@ class TestUlps:
 
     def test_special_numbers(self) -> None:
         assert ulps_between(0.0, -0.0, torch.float64) == 0
+        assert ulps_between(-5e-324, 5e-324, torch.float64) == 2
         assert ulps_between(math.nan, math.nan, torch.float64) == 0
         assert ulps_between(math.inf, math.inf, torch.float32) == 0
         for other in (math.nan, math.inf, -math.inf):

@@ -258,7 +258,7 @@ def puri_vincze_slope(slope: Expr = SLOPE_IN_V, bend: Expr = BEND_IN_V) -> Claim
         verdict="verified",
         proof=fill(
             r"""
-            $f = \frac{t+1}{2} |v|^k$ and $\frac{dv}{dt} = \frac{2}{(t + 1)^2} = \frac{1 - v}{t + 1}$, which SymPy checks
+            $f = \frac{t+1}{2} |v|^k$ and $\frac{dv}{dt} = \frac{2}{(t + 1)^2} = \frac{1 - v}{t + 1}$, checked by SymPy
             at $t = 1 + x$ and $t = \frac{1}{1 + x}$. The derivative $\frac{k (k-1)}{2} |v|^{k-2} (1 - v)$ is the same
             on both sides, and $|v| < 1$: where the slopes of two classes are close, its integral adds terms of one
             sign.

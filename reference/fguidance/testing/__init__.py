@@ -15,12 +15,14 @@ from fguidance.testing.declaration import Declaration
 from fguidance.testing.parametrize import parametrize_with_checks
 from fguidance.testing.record import Record
 from fguidance.testing.report import DivergenceFailed, Report
-from fguidance.testing.strategies import cases, log_ratios, logits, pairs, targets
+from fguidance.testing.strategies import Case, Pair, cases, log_ratios, logits, pairs, targets
 from fguidance.testing.suite import check_divergence
 
 __all__ = [
+    "Case",
     "Declaration",
     "DivergenceFailed",
+    "Pair",
     "Record",
     "Report",
     "cases",

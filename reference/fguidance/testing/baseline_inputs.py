@@ -34,8 +34,8 @@ def inputs(dtypes: Iterable[torch.dtype]) -> Iterator[Given]:
         target = _target(5, 0.9)
         near = [entry + NEAR * step for entry, step in zip(target, (1, -2, 0, 1, -1), strict=True)]
         yield _given("near the target", near, target, dtype)
-        case, logits, _, log_q = _given("equal to the target", target, target, dtype)
-        yield case, logits, log_q.clone(), log_q
+        equal = _tensor(target, dtype)
+        yield "equal to the target", equal, equal.clone(), equal.clone()
 
 
 def _target(classes: int, epsilon: float) -> list[float]:

@@ -1,5 +1,6 @@
 """The table of divergences: name, generator f(t) with t = p/q, and where it comes from. A new one is a new row."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import sympy as sp
@@ -10,6 +11,7 @@ from fguidance.symbolic import Piece, log_ratio, t
 alpha = sp.Symbol("alpha", real=True)
 power = sp.Symbol("lambda_", real=True)
 order, skew, blend = sp.symbols("order skew blend", positive=True)
+width, exponent, beta = sp.symbols("width exponent beta", positive=True)
 LOW, HIGH = sp.Integer(-64), sp.Integer(64)
 SHIFT = sp.log(skew / (1 - skew))
 y_exp = sp.exp(log_ratio)
@@ -21,9 +23,79 @@ class LogMixture(sp.Function):  # type: ignore[misc]
     nargs = 2
 
 
+class SoftDistance(sp.Function):  # type: ignore[misc]
+    """(sqrt(x^2 + width^2) - width)/2 of x and width."""
+
+    nargs = 2
+
+
+class PuriVincze(sp.Function):  # type: ignore[misc]
+    """f(e^y) of Puri and Vincze's family, of y and the exponent; it is its own dual."""
+
+    nargs = 2
+
+
+class PowerMean(sp.Function):  # type: ignore[misc]
+    """f(e^y) of Österreicher and Vajda's family, of y and beta; it is its own dual."""
+
+    nargs = 2
+
+
+class PowerMeanNear(sp.Function):  # type: ignore[misc]
+    """The same, as it is calculated for small y."""
+
+    nargs = 2
+
+
+class PowerMeanLimit(sp.Function):  # type: ignore[misc]
+    """f(0) of Österreicher and Vajda's family, of beta."""
+
+    nargs = 1
+
+
+def _puri_vincze(y: sp.Expr, k: sp.Expr) -> sp.Expr:
+    return sp.Abs(sp.exp(y) - 1) ** k / (sp.exp(y) + 1) ** (k - 1) / 2
+
+
+def _power_mean(y: sp.Expr, b: sp.Expr) -> sp.Expr:
+    return ((1 + sp.exp(b * y)) ** (1 / b) - 2 ** (1 / b - 1) * (1 + sp.exp(y))) * b / (b - 1)
+
+
+NAMED: dict[type[sp.Function], tuple[str, Callable[..., sp.Expr]]] = {
+    LogMixture: ("log_mixture", lambda y, share: sp.log(1 - share + share * sp.exp(y))),
+    SoftDistance: ("soft_distance", lambda x, width: (sp.sqrt(x**2 + width**2) - width) / 2),
+    PuriVincze: ("puri_vincze_value", _puri_vincze),
+    PowerMean: ("power_mean_tail", _power_mean),
+    PowerMeanNear: ("power_mean_value", _power_mean),
+    PowerMeanLimit: ("power_mean_limit", lambda b: (1 - 2 ** (1 / b - 1)) * b / (b - 1)),
+}
+"""What a function of the prelude is called there, and what it stands for in a proof."""
+
+
 PERIMETER = sp.sqrt(1 + t**2) - (1 + t) / sp.sqrt(2)
 GAN = "Goodfellow et al. 2014; Nowozin, Cseke and Tomioka 2016"
 ALPHA_SLOPE = (t ** (alpha - 1) - 1) / (alpha - 1)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a generator is calculated, where SymPy does not find out by itself; each part is proved when it is emitted.
+
+    Attributes:
+        pieces: kernels and arguments whose sum is f', up to a constant.
+        tails: f(e^y) and its dual at e^y, in the gauge, for y <= -1.
+        near: f(e^y) for |y| <= 1, where the quadrature of f' does not give it.
+        near_if: for which parameters `near` is needed.
+        limits: f(0) and the limit of f(t)/t at infinity, where a family's are not to be read off the tails.
+        is_smooth: whether f is twice differentiable; in a family a condition on the parameter.
+    """
+
+    pieces: tuple[Piece, ...]
+    tails: tuple[sp.Expr, sp.Expr]
+    near: sp.Expr | None = None
+    near_if: sp.Basic = sp.true
+    limits: tuple[sp.Expr, sp.Expr] | None = None
+    is_smooth: sp.Basic = sp.true
 
 
 @dataclass(frozen=True)
@@ -36,8 +108,6 @@ class Family:
         low, high: its range; `is_open` excludes both ends.
         specials: values at which the generator is to be read as its limit.
         as_alpha: factor and alpha of the alpha family's multiple that this family is, or nothing.
-        pieces: kernels and arguments, where the family is none of those.
-        tails: f(e^y) and its dual at e^y in the gauge, for those.
     """
 
     parameter: sp.Symbol
@@ -47,8 +117,6 @@ class Family:
     is_open: bool = False
     specials: tuple[sp.Rational, ...] = ()
     as_alpha: tuple[sp.Expr, sp.Expr] | None = None
-    pieces: tuple[Piece, ...] = ()
-    tails: tuple[sp.Expr, sp.Expr] = (sp.nan, sp.nan)
 
 
 @dataclass(frozen=True)
@@ -60,6 +128,7 @@ class Row:
     generator: sp.Expr
     source: str
     family: Family | None = None
+    form: Form | None = None
 
     @property
     def parameter(self) -> sp.Symbol | None:
@@ -110,6 +179,18 @@ DIVERGENCES: tuple[Row, ...] = (
     Row("perimeter", "Österreicher's perimeter divergence", PERIMETER, "Österreicher 1996"),
     Row("exponential", "exponential divergence", sp.exp(t - 1) - t, "ours: the exponential in the gauge f'(1) = 0"),
     Row(
+        "total_variation",
+        "total variation distance",
+        sp.Abs(t - 1) / 2,
+        "Csiszár 1967; Ali and Silvey 1966",
+        form=Form(
+            (Piece("sign_difference", (sp.S.Half,), sp.S.Half),),
+            (-expm1(log_ratio) / 2, -expm1(log_ratio) / 2),
+            sp.Abs(expm1(log_ratio)) / 2,
+            is_smooth=sp.false,
+        ),
+    ),
+    Row(
         "alpha",
         "alpha family",
         (t**alpha - alpha * t - (1 - alpha)) / (alpha * (alpha - 1)),
@@ -150,8 +231,10 @@ DIVERGENCES: tuple[Row, ...] = (
             sp.S.Zero,
             sp.S.One,
             is_open=True,
-            pieces=(Piece("softplus_difference", (-skew, SHIFT, -sp.S.One), skew),),
-            tails=(
+        ),
+        Form(
+            (Piece("softplus_difference", (-skew, SHIFT, -sp.S.One), skew),),
+            (
                 skew * log_ratio * y_exp - (1 - skew + skew * y_exp) * LogMixture(log_ratio, skew),
                 (1 - skew) * log_ratio * y_exp - (skew + (1 - skew) * y_exp) * LogMixture(log_ratio, 1 - skew),
             ),
@@ -168,8 +251,10 @@ DIVERGENCES: tuple[Row, ...] = (
             sp.S.Zero,
             sp.S.One,
             is_open=True,
-            pieces=(Piece("sigmoid_difference", (-skew / (1 - skew), sp.S.One, SHIFT), skew),),
-            tails=(
+        ),
+        Form(
+            (Piece("sigmoid_difference", (-skew / (1 - skew), sp.S.One, SHIFT), skew),),
+            (
                 skew * expm1(log_ratio) - LogMixture(log_ratio, skew),
                 (log_ratio - LogMixture(log_ratio, 1 - skew)) * y_exp - skew * expm1(log_ratio),
             ),
@@ -186,17 +271,59 @@ DIVERGENCES: tuple[Row, ...] = (
             sp.S.Zero,
             sp.S.One,
             is_open=True,
-            pieces=(
+        ),
+        Form(
+            (
                 Piece(
                     "sigmoid_difference",
                     (-1 / (blend * (1 - blend) ** 2), sp.Integer(2), sp.log(blend / (1 - blend))),
                     blend,
                 ),
             ),
-            tails=(
+            (
                 expm1(log_ratio) ** 2 / (1 - blend + blend * y_exp),
                 expm1(log_ratio) ** 2 / (blend + (1 - blend) * y_exp),
             ),
+        ),
+    ),
+    Row(
+        "softened_total_variation",
+        "total variation with a rounded kink",
+        (sp.sqrt((t - 1) ** 2 + width**2) - width) / 2,
+        "ours: total variation with the absolute value of Charbonnier et al. 1997",
+        Family(width, sp.Rational(1, 2), sp.S.Zero, HIGH, is_open=True),
+        Form(
+            (Piece("soft_sign_difference", (sp.S.Half, width), sp.S.Half),),
+            (SoftDistance(expm1(log_ratio), width), SoftDistance(expm1(log_ratio), width * y_exp)),
+            SoftDistance(expm1(log_ratio), width),
+            limits=(1 / (2 * (sp.sqrt(1 + width**2) + width)), sp.S.Half),
+        ),
+    ),
+    Row(
+        "puri_vincze",
+        "Puri and Vincze's divergences",
+        sp.Abs(t - 1) ** exponent / (t + 1) ** (exponent - 1) / 2,
+        "Puri and Vincze 1990; Kafka, Österreicher and Vincze 1991",
+        Family(exponent, sp.Rational(3, 2), sp.S.One, HIGH),
+        Form(
+            (Piece("puri_vincze_difference", (exponent,), sp.S.One),),
+            (PuriVincze(log_ratio, exponent), PuriVincze(log_ratio, exponent)),
+            PuriVincze(log_ratio, exponent),
+            is_smooth=exponent >= 2,
+        ),
+    ),
+    Row(
+        "osterreicher_vajda",
+        "Österreicher and Vajda's divergences: Hellinger's at beta 1/2, GAN's at 1, total variation at infinity",
+        ((1 + t**beta) ** (1 / beta) - 2 ** (1 / beta - 1) * (1 + t)) * beta / (beta - 1),
+        "Österreicher and Vajda 2003",
+        Family(beta, sp.Integer(4), sp.Rational(1, 16), HIGH, specials=(sp.S.One,)),
+        Form(
+            (Piece("sigmoid_power_difference", (beta,), sp.S.One),),
+            (PowerMean(log_ratio, beta), PowerMean(log_ratio, beta)),
+            PowerMeanNear(log_ratio, beta),
+            beta > 2,
+            (PowerMeanLimit(beta), PowerMeanLimit(beta)),
         ),
     ),
 )

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import sympy as sp
+from sympy.codegen.cfunctions import expm1, log1p
 
 from derivations import lean
-from derivations.divergences import ALPHA_SLOPE, DIVERGENCES, JS_PRINTED, Family, LogMixture, PrintedRow, Row
+from derivations.divergences import ALPHA_SLOPE, DIVERGENCES, JS_PRINTED, NAMED, Family, Form, PrintedRow, Row
 from fguidance import symbolic
 from fguidance.symbolic import log_ratio, print_torch, t
 
@@ -39,8 +40,26 @@ def _require_equal(name: str, found: sp.Expr, expected: sp.Expr) -> None:
         raise EmissionFailed(f"{name}: {found} differs from {expected} by {difference}")
 
 
-def _piece_slope(piece: symbolic.Piece) -> sp.Expr:
+def _side_slope(piece: symbolic.Piece) -> sp.Expr | None:
+    """The term of f' of a kernel that looks at the two sides of t = 1, or nothing for the others."""
+    first, x = piece.arguments[0], t - 1
+    if piece.kernel == "sign_difference":
+        return first * sp.sign(x)
+    if piece.kernel == "soft_sign_difference":
+        return first * x / sp.sqrt(x**2 + piece.arguments[1] ** 2)
+    if piece.kernel == "puri_vincze_difference":
+        v = x / (t + 1)
+        return sp.sign(x) * sp.Abs(x) ** (first - 1) / (t + 1) ** (first - 1) * (first - (first - 1) * v) / 2
+    if piece.kernel == "sigmoid_power_difference":
+        power = 1 - 1 / first
+        return (t**first / (1 + t**first)) ** power / power
+    return None
+
+
+def piece_slope(piece: symbolic.Piece) -> sp.Expr:
     """The term of f' that a kernel stands for: its definition, against which the emission is proved."""
+    if (sided := _side_slope(piece)) is not None:
+        return sided
     coefficient = piece.arguments[0]
     if piece.kernel == "log_difference":
         return coefficient * sp.log(t)
@@ -53,10 +72,42 @@ def _piece_slope(piece: symbolic.Piece) -> sp.Expr:
     return coefficient * (1 + t * sp.exp(shift)) ** (-power)
 
 
+def _on_sides(expression: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+    """The expression at t = 1/(1 + x) and at t = 1 + x with x > 0, which is all of t > 0 but t = 1."""
+    x, places = sp.Symbol("x", positive=True), (sp.Rational(1, 3), sp.Integer(3))
+    moved = 1 / (1 + x), 1 + x
+    return tuple(
+        symbolic.on_one_side(expression, place).subs(t, at) for place, at in zip(places, moved, strict=True)
+    )
+
+
+def _require_equal_on_sides(name: str, found: sp.Expr, expected: sp.Expr) -> None:
+    if not (found.has(sp.Abs, sp.sign) or expected.has(sp.Abs, sp.sign)):
+        _require_equal(name, found, expected)
+        return
+    for one, other in zip(_on_sides(found), _on_sides(expected), strict=True):
+        _require_equal(name, _joined(one), _joined(other))
+
+
+def _joined(expression: sp.Expr) -> sp.Expr:
+    """The expression with the factors of a power's base apart; all that it is applied to have positive bases."""
+    return sp.powdenest(sp.expand_power_base(expression.replace(sp.Pow, _factored_power), force=True), force=True)
+
+
+def _factored_power(base: sp.Expr, exponent: sp.Expr) -> sp.Expr:
+    return sp.factor(sp.together(base)) ** exponent
+
+
 def prove_pieces(name: str, generator: sp.Expr, pieces: tuple[symbolic.Piece, ...]) -> None:
-    """Raise unless the pieces' sum differs from f' by a constant, which the gauge removes."""
-    total = sum(_piece_slope(piece) for piece in pieces)
-    _require_equal(name, sp.diff(total, t), sp.diff(generator, t, 2))
+    """Raise unless the pieces' sum differs from f' by a constant, which the gauge removes.
+
+    With absolute values the two must be equal on both sides of t = 1, so that neither side is shifted.
+    """
+    total = sum(piece_slope(piece) for piece in pieces)
+    if generator.has(sp.Abs):
+        _require_equal_on_sides(name, total, sp.diff(generator, t))
+    else:
+        _require_equal(name, sp.diff(total, t), sp.diff(generator, t, 2))
 
 
 def _number(value: sp.Expr) -> str:
@@ -96,17 +147,9 @@ def _formula(expression: sp.Expr) -> str:
     return str(expression).replace("**", "^")
 
 
-def readable_weight(generator: sp.Expr, p: sp.Symbol, q: sp.Symbol) -> sp.Expr:
-    """The weight, its terms apart where joining their logarithms would leave p or q in an exponent."""
-    found = symbolic.weight(generator, p, q)
-    if any(power.exp.has(p, q) and power.base != sp.E for power in found.atoms(sp.Pow)):
-        found = p * sp.simplify(sp.expand(symbolic.slope(generator))).subs(t, p / q)
-    return found
-
-
 def _docstring(row: Row) -> str:
     p, q = sp.symbols("p q", positive=True)
-    weight = readable_weight(row.generator, p, q)
+    weight = symbolic.weight(row.generator, p, q)
     lines = (
         f"{row.title[0].upper()}{row.title[1:]}.",
         "",
@@ -161,15 +204,38 @@ def _slope_difference(row: Row, pieces: tuple[symbolic.Piece, ...] | None) -> st
     return f"general_difference(at, {row.name}_slope)"
 
 
+def written_out(expression: sp.Expr) -> sp.Expr:
+    """The expression with every function of the prelude replaced by what it stands for."""
+    for named, (_, meaning) in {**NAMED, expm1: ("", lambda y: sp.exp(y) - 1)}.items():
+        expression = expression.replace(named, meaning)
+    return expression
+
+
+def _in_t(expression: sp.Expr) -> sp.Expr:
+    """An expression in y = log t written out in t."""
+    plain = written_out(expression).replace(log1p, lambda y: sp.log(1 + y))
+    return plain.subs(log_ratio, sp.log(t)).rewrite(sp.Pow)
+
+
 def _prove_tails(row: Row, tails: tuple[sp.Expr, sp.Expr]) -> None:
     fixed = symbolic.gauge_fixed(row.generator)
+    if fixed.has(sp.nan):  # |t - 1|^k is its own gauge: `prove_pieces` has shown that its slope vanishes at 1
+        fixed = row.generator
     for tail, expected in zip(tails, (fixed, t * fixed.subs(t, 1 / t)), strict=True):
-        _require_equal(row.name, tail.rewrite(sp.exp).rewrite(sp.log), expected.subs(t, sp.exp(log_ratio)))
+        if fixed.has(sp.Abs):
+            _require_equal(row.name, *(_joined(_on_sides(symbolic.near_zero(e))[0]) for e in (_in_t(tail), expected)))
+        else:
+            plain = written_out(tail).rewrite(sp.exp).rewrite(sp.log)
+            _require_equal(row.name, plain, expected.subs(t, sp.exp(log_ratio)))
+
+
+def _prove_near(row: Row, near: sp.Expr) -> None:
+    _require_equal_on_sides(row.name, _in_t(near), row.generator)
 
 
 def _emit_row(row: Row) -> str:
-    pieces = symbolic.pieces(row.generator)
-    tails = symbolic.tails(row.generator)
+    pieces = symbolic.pieces(row.generator) if row.form is None else row.form.pieces
+    tails = symbolic.tails(row.generator) if row.form is None else row.form.tails
     _prove_tails(row, tails)
     return "\n".join(
         (
@@ -183,6 +249,7 @@ def _emit_row(row: Row) -> str:
             f'    """The tails of `{row.name}` (:eq:`eq-value`)."""',
             *_shared_code(tails[0], tails[1], ("at_zero", "at_infinity")),
             *_lean_code(row, f"{row.name}_lean", pieces),
+            *_near_code(row),
         )
     )
 
@@ -193,6 +260,14 @@ def _lean_code(row: Row, name: str, pieces: tuple[symbolic.Piece, ...] | None) -
         assert pieces is not None
         _require_equal(row.name, *lean.proof_residual(row.generator, found))
         yield from ("", "", *lean.source(name, pieces, _python))
+
+
+def _near_code(row: Row) -> Iterator[str]:
+    if row.form is not None and row.form.near is not None:
+        _prove_near(row, row.form.near)
+        yield from ("", "", f"def {row.name}_near(log_ratio: Tensor) -> Tensor:")
+        yield f'    """f(e^y) of `{row.name}` for |y| <= 1 (:eq:`eq-value`)."""'
+        yield f"    return {print_torch(row.form.near)}"
 
 
 def _python(expression: sp.Expr) -> str:
@@ -249,44 +324,81 @@ def _emit_multiple_of_alpha(row: Row, family: Family) -> str:
     return "\n".join((*_family_head(row, family), f"    return scaled({member}, {_python(factor)})"))
 
 
-def within(family: Family, expression: sp.Expr) -> sp.Expr:
-    """The expression with the parameter written as a/(1 + a), a > 0: all of the open interval from 0 to 1."""
+def inside(family: Family) -> sp.Expr:
+    """The parameter written in a > 0 so that it takes all values inside its range."""
     a = sp.Symbol("a", positive=True)
-    return sp.simplify(expression.subs(family.parameter, a / (1 + a)))
+    return a / (1 + a) if family.high == 1 else family.low + a if family.low.is_integer else a
+
+
+def within(family: Family, expression: sp.Expr) -> sp.Expr:
+    """The expression with the parameter so written."""
+    return sp.simplify(expression.subs(family.parameter, inside(family)))
 
 
 def family_ends(row: Row) -> tuple[sp.Expr, sp.Expr]:
-    """f(0) and the limit of f(t)/t at infinity in the gauge, for a family with a parameter between 0 and 1."""
+    """f(0) and the limit of f(t)/t at infinity, in the gauge, for a family with a form of its own."""
     assert row.family is not None
+    assert row.form is not None
+    ends = [symbolic.near_zero(_in_t(tail)) for tail in row.form.tails]
+    found = [sp.factor(sp.simplify(end.subs(t, 0))) for end in ends]
+    if not any(end.has(sp.nan, sp.zoo, sp.oo) for end in found):
+        return found[0], found[1]
     a, parameter = sp.Symbol("a", positive=True), row.family.parameter
     at_zero, at_infinity = symbolic.end_values(within(row.family, row.generator))
     back = a, parameter / (1 - parameter)
     return sp.factor(sp.simplify(at_zero.subs(*back))), sp.factor(sp.simplify(at_infinity.subs(*back)))
 
 
-def _emit_pieces_of_family(row: Row, family: Family) -> str:
-    prove_pieces(row.name, row.generator, family.pieces)
-    if not all(within(family, sp.diff(_piece_slope(piece), t)).is_positive for piece in family.pieces):
+def increases(family: Family, piece: symbolic.Piece) -> bool:
+    """Whether a term of f' increases for every parameter of the family, on both sides of t = 1."""
+    x = sp.Symbol("x", positive=True)
+    bends = [sp.diff(side, x) for side in _on_sides(piece_slope(piece))]
+    signs = [sp.factor(within(family, bend)) for bend in (-bends[0], bends[1])]
+    return all(sign.is_positive for sign in signs)
+
+
+def _call_by_name(expression: sp.Expr) -> sp.Expr:
+    """The expression with every function of the prelude as a symbol that reads like its call."""
+    for named, (name, _) in NAMED.items():
+        expression = expression.replace(
+            named, lambda *inner, name=name: sp.Symbol(f"{name}({', '.join(map(print_torch, inner))})")
+        )
+    return expression
+
+
+def _definition_of_family(row: Row, form: Form) -> Iterator[str]:
+    ends = form.limits or family_ends(row)
+    if form.limits is not None:
+        for found, expected in zip(form.limits, family_ends(row), strict=True):
+            _require_equal(row.name, written_out(found), expected)
+    extra = "" if form.is_smooth == sp.true else f", smooth={_python(form.is_smooth)}"
+    extra = extra if lean.slope(form.pieces) is None else f", lean=lean{extra}"
+    if form.near is not None:
+        _prove_near(row, form.near)
+        yield from ("", "    def near(log_ratio: Tensor) -> Tensor:", f"        return {_call_by_name(form.near)}")
+        needed = "near" if form.near_if == sp.true else f"near if {_python(form.near_if)} else None"
+        extra = f", near={needed}{extra}"
+    yield from ("", f"    limits = ({', '.join(_python(_call_by_name(end)) for end in ends)})")
+    yield f"    return Definition(slope_difference, tails, limits, bounded=True{extra})"
+
+
+def _emit_pieces_of_family(row: Row, family: Family, form: Form) -> str:
+    prove_pieces(row.name, row.generator, form.pieces)
+    if not all(increases(family, piece) for piece in form.pieces):
         raise EmissionFailed(f"{row.name}: not every piece of f' increases")
-    mixture = lambda y, share: sp.log(1 - share + share * sp.exp(y))  # noqa: E731
-    _prove_tails(row, (family.tails[0].replace(LogMixture, mixture), family.tails[1].replace(LogMixture, mixture)))
-    named = [
-        tail.replace(LogMixture, lambda y, share: sp.Symbol(f"log_mixture({y}, {share})")) for tail in family.tails
-    ]
-    ends = ", ".join(map(_python, family_ends(row)))
+    _prove_tails(row, form.tails)
+    named = list(map(_call_by_name, form.tails))
     return "\n".join(
         (
             *_family_head(row, family),
             "",
             "    def slope_difference(at: Contrast) -> Term:",
-            f"        return {_composition(family.pieces)}",
+            f"        return {_composition(form.pieces)}",
             "",
             "    def tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:",
             *("    " + line for line in _shared_code(named[0], named[1], ("at_zero", "at_infinity"))),
-            *("    " * bool(line) + line for line in list(_lean_code(row, "lean", family.pieces))[1:]),
-            "",
-            f"    limits = ({ends})",
-            "    return Definition(slope_difference, tails, limits, bounded=True, lean=lean)",
+            *("    " * bool(line) + line for line in list(_lean_code(row, "lean", form.pieces))[1:]),
+            *_definition_of_family(row, form),
         )
     )
 
@@ -297,7 +409,8 @@ def _emit_family(row: Row) -> str:
         return _emit_alpha(row)
     if row.family.as_alpha is not None:
         return _emit_multiple_of_alpha(row, row.family)
-    return _emit_pieces_of_family(row, row.family)
+    assert row.form is not None
+    return _emit_pieces_of_family(row, row.family, row.form)
 
 
 def _emit_printed(row: PrintedRow) -> str:
@@ -329,12 +442,24 @@ def _parameters() -> Iterator[str]:
             yield f'    "{row.name}": Parameter("{family.parameter}", {numbers}, {family.is_open}),'
 
 
+def _gauge_fixed(generator: sp.Expr) -> sp.Expr:
+    """As `symbolic.gauge_fixed`, but a generator that is in the gauge stays as it is."""
+    in_gauge = sp.simplify(sp.diff(generator, t).subs(t, 1)) == 0
+    return generator if in_gauge else sp.together(symbolic.gauge_fixed(generator))
+
+
+def limit_of_family(row: Row, value: sp.Expr) -> sp.Expr:
+    """The generator, in the gauge, in the limit of the parameter."""
+    assert row.family is not None
+    found = sp.expand(sp.limit(_gauge_fixed(row.generator), row.family.parameter, value))
+    return sp.expand(sp.cancel(found)) if found.has(t + 1) else found
+
+
 def _limits() -> Iterator[str]:
     """The generators at the values of a parameter where they are limits, taken by SymPy in the gauge."""
     for row in DIVERGENCES:
         if (family := row.family) is not None:
-            fixed = sp.together(symbolic.gauge_fixed(row.generator))
-            found = {value: sp.expand(sp.limit(fixed, family.parameter, value)) for value in family.specials}
+            found = {value: limit_of_family(row, value) for value in family.specials}
             limits = ", ".join(f'{float(value)}: "{limit}"' for value, limit in found.items())
             yield f'    "{row.name}": {{{limits}}},'
 
@@ -344,10 +469,12 @@ def _emit_tables() -> str:
     definitions = []
     for row in plain:
         limits = ", ".join(_number(value) for value in symbolic.end_values(row.generator))
-        bounded = _is_bounded(row.generator)
+        bounded = row.form is not None or _is_bounded(row.generator)
         definitions.append(f'    "{row.name}": Definition(')
-        gentle = "" if lean.slope(symbolic.pieces(row.generator)) is None else f", lean={row.name}_lean"
-        definitions.append(f"        {row.name}, {row.name}_tails, ({limits}), {bounded}{gentle}\n    ),")
+        extra = "" if row.form is None else f", near={row.name}_near, smooth={row.form.is_smooth == sp.true}"
+        if row.form is None and lean.slope(symbolic.pieces(row.generator)) is not None:
+            extra = f", lean={row.name}_lean"
+        definitions.append(f"        {row.name}, {row.name}_tails, ({limits}), {bounded}{extra}\n    ),")
     name = JS_PRINTED.name
     definitions.append(f'    "{name}": Definition({name}, _no_tails, (math.nan, math.nan), True, is_divergence=False),')
     families = [f'    "{row.name}": {row.name}_family,' for row in DIVERGENCES if row.parameter is not None]
@@ -383,11 +510,12 @@ def reference_text() -> str:
 
 def write(root: Path) -> list[Path]:
     """Write every generated file under `root` and return their paths."""
-    from derivations import ledger, tables
+    from derivations import ledger, library, tables
 
     texts = {
         "reference/fguidance/_generated.py": reference_text(),
         "book/generated/divergences.md": tables.divergence_table(),
+        "book/generated/library.md": library.page(),
         "book/generated/ledger.md": ledger.render_markdown(ledger.claims()),
     }
     for name, text in texts.items():

@@ -32,7 +32,7 @@ def _code(piece: Piece, write: Print) -> str:
         factor = sp.exp(-rest[0])
         return f"lean_log1p({'' if factor == 1 else f'({write(factor)}) * '}inverse).mul_({write(first)})"
     power = "" if rest[0] == 1 else f".pow({rest[0]})"
-    return f"((inverse / (inverse + {write(sp.exp(rest[1]))})){power}).mul_({write(first)})"
+    return f"(inverse / (inverse + {write(sp.exp(rest[1]))})){power}.mul_({write(first)})"
 
 
 def slope(pieces: tuple[Piece, ...] | None) -> sp.Expr | None:

@@ -13,6 +13,7 @@ from typing import get_args
 from derivations import (
     conventions,
     entropy,
+    families,
     js_printed,
     proposition_2,
     proposition_3,
@@ -34,6 +35,7 @@ PROVERS: tuple[Prover, ...] = (
     *weights.PROVERS,
     *js_printed.PROVERS,
     *saturation.PROVERS,
+    *families.PROVERS,
     *proposition_3.PROVERS,
     *tilted.PROVERS,
     *entropy.PROVERS,

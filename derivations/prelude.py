@@ -60,7 +60,8 @@ class Definition(NamedTuple):
     """All that the arithmetic needs to know of a divergence.
 
     `limits` are f(0) and the limit of f(t)/t at infinity, `bounded` says that no weight can overflow, and
-    `is_divergence` is false where there is only a printed weight. `lean` is f'(t)
+    `is_divergence` is false where there is only a printed weight. `near` is f(e^y) for |y| <= 1, where it is no
+    integral that a quadrature finds; `smooth` is false where f is not twice differentiable at t = 1. `lean` is f'(t)
     from q/p = 1/t, up to a constant, where f' is bounded towards infinity and no more than a logarithm towards 0: then
     plain arithmetic will do.
     """
@@ -71,6 +72,8 @@ class Definition(NamedTuple):
     bounded: bool
     is_divergence: bool = True
     lean: LeanSlope | None = None
+    near: Callable[[Tensor], Tensor] | None = None
+    smooth: bool = True
 
 
 def _two_sum(x: Tensor, y: Tensor) -> Double:
@@ -187,6 +190,81 @@ def sigmoid_difference(at: Contrast, coefficient: float, power: int, shift: floa
     return Term(coefficient * torch.where(rising, -total, total), at.log_p)
 
 
+def sign_difference(at: Contrast, coefficient: float) -> Term:
+    """The term `coefficient * sign(t - 1)` of f', the subgradient 0 at t = 1."""
+    signs = [torch.sign(place.high + place.low) for place in (at.ratio, at.base)]
+    return Term(coefficient * (signs[0] - signs[1]), at.log_p)
+
+
+def _soft_place(log_ratio: Tensor, width: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x = t - 1, sqrt(x^2 + width^2) and width, all divided by max(1, t) so that none overflows."""
+    x = torch.where(log_ratio < 0, torch.expm1(log_ratio.clamp_max(0)), -torch.expm1(-log_ratio.clamp_min(0)))
+    scaled_width = width * torch.exp(-log_ratio.clamp_min(0))
+    return x, torch.sqrt(x**2 + scaled_width**2), scaled_width
+
+
+def soft_sign_difference(at: Contrast, coefficient: float, width: float) -> Term:
+    """The term `coefficient * x / sqrt(x**2 + width**2)` of f' with x = t - 1.
+
+    On one side of t = 1 the difference of two of them is written as a product (`stable-soft-sign-difference`).
+    """
+    rising, lower, upper, gap = _ordered(at, 0.0)
+    x_1, root_1, _ = _soft_place(lower, width)
+    x_2, root_2, width_2 = _soft_place(upper, width)
+    above, apart = lower >= 0, (lower < 0) & (upper > 0)
+    smaller = torch.where(above, 1 - gap, 1.0)  # the smaller over the larger of the two t, where they are the units
+    part = smaller + (x_2**2 + (smaller * x_1) ** 2 + width_2**2) / (root_1 * root_2 + x_1 * x_2)
+    close = width**2 * gap * part / (root_1 * root_2 * (root_2 + smaller * root_1))
+    size = torch.where(apart, x_2 / root_2 - x_1 / root_1, close)
+    places = _where(rising, at.base, at.ratio), _where(rising, at.ratio, at.base)
+    exponent = _where(above, _scale(-2.0, places[0]), places[1])
+    exponent = _where(apart, _double(torch.zeros_like(lower)), exponent)
+    return Term(coefficient * torch.where(rising, size, -size), _add(at.log_p, exponent))
+
+
+def _power(base: Tensor, exponent: float) -> Tensor:
+    """base ** exponent for base >= 0; at 0 its limit or 0, with the derivative 0."""
+    return torch.where(base > 0, torch.where(base > 0, base, 1.0) ** exponent, float(exponent == 0))
+
+
+def puri_vincze_difference(at: Contrast, exponent: float) -> Term:
+    """The f' of Puri and Vincze's family, sign(v) |v|^(k - 1) (k - (k - 1) v) / 2 with v = (t - 1)/(t + 1).
+
+    Its derivative in v is k (k - 1) |v|^(k - 2) (1 - v) / 2 (`stable-puri-vincze-slope`): where v does not change
+    much, that is integrated, and nothing cancels.
+    """
+    if exponent == 1:
+        return sign_difference(at, 0.5)
+    rising, lower, upper, gap = _ordered(at, 0.0)
+    start, end, rest = torch.tanh(lower / 2), torch.tanh(upper / 2), 2 * torch.sigmoid(-lower)
+    step = 2 * gap * torch.sigmoid(-lower) * torch.sigmoid(upper)
+    bends = sum(share * _power((start + n * step).abs(), exponent - 2) * (rest - n * step) for n, share in NODES)
+    close = exponent * (exponent - 1) / 2 * step * bends
+    slopes = [v.sign() * _power(v.abs(), exponent - 1) * (exponent - (exponent - 1) * v) / 2 for v in (start, end)]
+    nearest, farthest = torch.minimum(start.abs(), end.abs()), torch.maximum(start.abs(), end.abs())
+    size = torch.where((start * end >= 0) & (2 * nearest >= farthest), close, slopes[1] - slopes[0])
+    return Term(torch.where(rising, size, -size), at.log_p)
+
+
+def sigmoid_power_difference(at: Contrast, beta: float) -> Term:
+    """The term `sigmoid(beta * u)**g / g` of f' with g = 1 - 1/beta, which is log sigmoid(u) in the limit of beta 1."""
+    power = (beta - 1) / beta
+    inner = Contrast(at.log_p, _scale(beta, at.ratio), _scale(beta, at.base), beta * at.difference)
+    change = softplus_difference(inner, -1.0, 0.0, -1.0).mantissa
+    rising = change > 0
+    size = torch.where(
+        rising,
+        relative_expm1(-abs(power), change.clamp_min(0)),
+        -relative_expm1(-abs(power), -change.clamp_max(0)),
+    )
+    larger = _where(rising if power > 0 else ~rising, at.ratio, at.base)
+    below = larger.high < 0
+    bounded = torch.log1p(torch.exp(beta * torch.where(below, larger.high, -larger.high)))
+    below_one = _where(below, larger, _double(torch.zeros_like(larger.high)))
+    exponent = _add(_scale(beta, below_one), _negative(below_one))
+    return Term(size * torch.exp(-power * bounded), _add(at.log_p, exponent))
+
+
 def relative_expm1(power: float, log_ratio: Tensor) -> Tensor:
     """(e^(power * y) - 1) / power, which is y in the limit of power 0."""
     return log_ratio if power == 0 else torch.expm1(power * log_ratio) / power
@@ -204,6 +282,53 @@ def log_mixture(log_ratio: Tensor, share: float) -> Tensor:
     if share < 0.5:
         return torch.log1p(share * torch.expm1(log_ratio))
     return torch.log((1 - share) + share * torch.exp(log_ratio))
+
+
+def soft_distance(change: Tensor, width: Tensor | float) -> Tensor:
+    """(sqrt(x^2 + width^2) - width)/2, from the form that does not cancel."""
+    return change**2 / (2 * (torch.sqrt(change**2 + width**2) + width))
+
+
+def puri_vincze_value(log_ratio: Tensor, exponent: float) -> Tensor:
+    """Puri and Vincze's f(e^y), |t - 1| |v|^(k - 1) / 2 with v = tanh(y/2)."""
+    return torch.expm1(log_ratio).abs() * _power(torch.tanh(log_ratio / 2).abs(), exponent - 1) / 2
+
+
+def _entropy(log_odds: Tensor) -> Tensor:
+    """The entropy of a coin with these log-odds, at most 0, in nats."""
+    return torch.log1p(torch.exp(log_odds)) - log_odds * torch.sigmoid(log_odds)
+
+
+def _lifted_mean(log_ratio: Tensor, beta: float) -> Tensor:
+    """log(((1 + t^beta)/2)^(1/beta) / ((1 + t)/2)) / (1 - 1/beta) at t = e^y, for y <= -1.
+
+    Near beta = 1 it is the integral of log 2 less an entropy (`stable-power-mean`).
+    """
+    power = (beta - 1) / beta
+    if 0.5 <= beta <= 2:
+        entropies = torch.stack([share * _entropy(log_ratio / (1 - power * node)) for node, share in NODES])
+        return math.log(2) - entropies.sum(0)
+    rise = torch.log1p(torch.exp(beta * log_ratio)) / beta - torch.log1p(torch.exp(log_ratio))
+    return math.log(2) + rise / power
+
+
+def power_mean_tail(log_ratio: Tensor, beta: float) -> Tensor:
+    """Österreicher and Vajda's f(e^y) for y <= -1, as the mean (1 + t)/2 times a relative excess."""
+    power = (beta - 1) / beta
+    mean: Tensor = (1 + torch.exp(log_ratio)) * math.exp2(-power)
+    return mean * relative_expm1(power, _lifted_mean(log_ratio, beta))
+
+
+def power_mean_limit(beta: float) -> float:
+    """Österreicher and Vajda's f(0)."""
+    return math.log(2) if beta == 1 else -math.expm1((1 - beta) / beta * math.log(2)) * beta / (beta - 1)
+
+
+def power_mean_value(log_ratio: Tensor, beta: float) -> Tensor:
+    """Österreicher and Vajda's f(e^y) for |y| <= 1 and beta not near 1, from hyperbolic cosines."""
+    power, half = (beta - 1) / beta, log_ratio / 2
+    rise = torch.log1p(torch.sinh(beta * half) ** 2) / (2 * beta) - torch.log1p(torch.sinh(half) ** 2) / 2
+    return torch.exp(half) * torch.cosh(half) * math.exp2(1 - power) * torch.expm1(rise) / power
 
 
 def scaled(definition: Definition, factor: float) -> Definition:
@@ -341,7 +466,8 @@ def value(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
         raise ValueError("value: this weight belongs to no f-divergence, so there is no value")
     p, q = _working(log_p, log_q)
     ratio = _finite(p) - _finite(q)
-    near = _integrated(definition, ratio.clamp(-1, 1)) * torch.exp(q)
+    middle = ratio.clamp(-1, 1)
+    near = torch.exp(q) * (_integrated(definition, middle) if definition.near is None else definition.near(middle))
     at_zero = definition.tails(ratio.clamp(-FAR, -1))[0].where(ratio > -FAR / 2, definition.limits[0])
     at_infinity = definition.tails(-ratio.clamp(1, FAR))[1].where(ratio < FAR / 2, definition.limits[1])
     far = torch.where(ratio < 0, torch.exp(q) * at_zero, torch.exp(p) * at_infinity)

@@ -22,7 +22,8 @@ from fguidance.parsing import t
 from fguidance.printed_code import print_code
 
 MULTIPLES_OF_ALPHA = ("amari", "cressie_read", "tsallis")
-NAMES = [name for name in fg.divergence_names() if name not in (*MULTIPLES_OF_ALPHA, "js_printed")]
+KINKED = [name for name in fg.divergence_names() if not fg.divergence(name).is_smooth]
+NAMES = [name for name in fg.divergence_names() if name not in (*MULTIPLES_OF_ALPHA, *KINKED, "js_printed")]
 OWN = (
     "(t-1)**4", "sqrt(1+t**2) - (1+t)/sqrt(2)", "tanh(t-1)**2 + 3*(t-1)**2", "(t-1)*atan(t-1)", "-log(0.99*t + 0.01)",
     "exp(t-1) - t", "(t-1)**2/(3*t+2)**2 + (t-1)**2", "t**1.5 - t", "(t-1)**2/t**2 + (t-1)**2",
@@ -106,6 +107,15 @@ def test_printed_text_imports_its_module_and_nothing_else(described: dict, sourc
         text = getattr(described[source], library)
         assert re.findall(r"^\s*(?:import|from) .*$", text, re.MULTILINE) == [f"import {library}"]
         assert max(map(len, text.splitlines())) < 1000
+
+
+@pytest.mark.parametrize(("name", "largest"), (("total_variation", 1), ("puri_vincze", 1)))
+def test_a_kinked_generator_is_described_but_not_printed(name: str, largest: int) -> None:
+    found = describe(fg.divergence(name))
+    assert name in KINKED
+    assert (found.torch, found.numpy, found.curvature) == (None, None, None)
+    assert (found.largest_value, found.saturation_limit, found.saturation_exponent) == (largest, 0, 0)
+    assert found.weight_is_bounded
 
 
 class TestProperties:

@@ -341,6 +341,8 @@ class TestAutograd:
     @pytest.mark.parametrize("epsilon", (0.0, 0.7))
     def test_hessian_where_classes_are_tied(self, name: str, logits: list[float], epsilon: float) -> None:
         # Differences that are exactly 0 still have a derivative; at p = q the Hessian is f''(1) (diag p - p p^T).
+        if not DIVERGENCES[name].divergence.is_smooth:
+            pytest.skip("f''(1) does not exist")
         z, log_q = torch.tensor(logits, dtype=DOUBLE), target(4, 0, epsilon)
         expected = torch.func.jacrev(torch.func.jacrev(lambda y: plain_divergence(name, y, log_q)))(z)
         found = torch.func.jacrev(DIVERGENCES[name].divergence.logit_gradient)(z, log_q)
@@ -481,6 +483,10 @@ class TestProperties:
             ("skewed_js", {"skew": 0.5}, "js", 1),
             ("skewed_rkl", {"skew": 0.5}, "lin_k", 1),
             ("blended_chi_squared", {"blend": 0.5}, "triangular", 2),
+            ("puri_vincze", {"exponent": 2}, "triangular", 0.5),
+            ("osterreicher_vajda", {"beta": 0.5}, "hellinger", 1),
+            ("osterreicher_vajda", {"beta": 1}, "gan", 1),
+            ("osterreicher_vajda", {"beta": 2}, "perimeter", 2),
         ),
     )
     def test_members_that_are_other_rows(self, name: str, parameters: dict, other: str, factor: float) -> None:
@@ -497,7 +503,7 @@ class TestProperties:
     @pytest.mark.parametrize(
         ("family", "special"),
         (("alpha", 0), ("alpha", 1), ("amari", -1), ("amari", 1), ("cressie_read", -1), ("cressie_read", 0),
-         ("tsallis", 1)),
+         ("tsallis", 1), ("osterreicher_vajda", 1)),
     )  # fmt: skip
     @pytest.mark.parametrize("distance", (1e-3, -1e-3, 1e-6, -1e-6, 1e-9, -1e-9))
     def test_accuracy_near_special_parameters(self, family: str, special: float, distance: float) -> None:
@@ -508,6 +514,59 @@ class TestProperties:
         log_p = torch.log_softmax(case.logits, -1)
         value = exact.value(member.reference, log_p, case.log_q)
         assert exact.error_in_ulp(member.divergence.value(log_p, case.log_q)[None], [value], value) <= 64
+
+    def test_the_least_exponent_of_puri_and_vincze_is_total_variation(self) -> None:
+        logits, log_q = float64_case("kink")
+        least, expected = fg.divergence("puri_vincze", exponent=1), fg.divergence("total_variation")
+        torch.testing.assert_close(least.logit_gradient(logits, log_q), expected.logit_gradient(logits, log_q))
+        log_p = torch.log_softmax(logits, -1)
+        torch.testing.assert_close(least.value(log_p, log_q), expected.value(log_p, log_q))
+        assert str(least.generator) == str(expected.generator)
+
+    @pytest.mark.parametrize(
+        ("name", "parameter", "difference"),
+        (("softened_total_variation", 1e-3, 1e-3 / 2), ("osterreicher_vajda", 64.0, 2 * 0.011)),
+    )
+    def test_limits_that_are_total_variation(self, name: str, parameter: float, difference: float) -> None:
+        (rule,) = fg.divergence_parameters(name)
+        logits, log_q = float64_case("total")
+        log_p = torch.log_softmax(logits, -1)
+        found = fg.divergence(name, **{rule: parameter}).value(log_p, log_q)
+        assert (found - fg.divergence("total_variation").value(log_p, log_q)).abs().max() <= difference
+
+    def test_total_variation_has_the_gauge_slope_0_at_agreement(self) -> None:
+        log_q = torch.tensor([0.25, 0.25, 0.5], dtype=DOUBLE).log()
+        log_p = torch.tensor([0.25, 0.5, 0.25], dtype=DOUBLE).log()
+        found = fg.divergence("total_variation").weight(log_p, log_q)
+        torch.testing.assert_close(found, torch.tensor([0, 0.25, -0.125], dtype=DOUBLE))
+        assert not fg.divergence("total_variation").is_smooth
+        smooth = [fg.divergence("puri_vincze", exponent=k).is_smooth for k in (1, 1.5, 2, 3)]
+        assert smooth == [False, False, True, True]
+
+    @pytest.mark.parametrize("exponent", (1.0, 1.01, 1.9, 2.0, 2.5, 7.0, 64.0))
+    @pytest.mark.parametrize("dtype", (SINGLE, DOUBLE), ids=str)
+    def test_accuracy_over_the_exponents_of_puri_and_vincze(self, exponent: float, dtype: torch.dtype) -> None:
+        self.check_member("puri_vincze", exponent, dtype)
+
+    @pytest.mark.parametrize("beta", (1 / 16, 0.5, 0.9, 1.5, 2.0, 2.1, 64.0))
+    @pytest.mark.parametrize("dtype", (SINGLE, DOUBLE), ids=str)
+    def test_accuracy_over_the_betas_of_osterreicher_and_vajda(self, beta: float, dtype: torch.dtype) -> None:
+        self.check_member("osterreicher_vajda", beta, dtype)
+
+    @pytest.mark.parametrize("width", (1e-6, 1e-2, 1.0, 63.0))
+    @pytest.mark.parametrize("dtype", (SINGLE, DOUBLE), ids=str)
+    def test_accuracy_over_the_widths_of_softened_total_variation(self, width: float, dtype: torch.dtype) -> None:
+        self.check_member("softened_total_variation", width, dtype)
+
+    def check_member(self, family: str, parameter: float, dtype: torch.dtype) -> None:
+        member = family_member(family, parameter)
+        for seed, spread in enumerate((0.1, 3.0, 20.0)):
+            case = Case(random_logits(5, spread, seed).to(dtype), target(5, 1, 0.5, dtype))
+            found, correct = found_and_exact(member, case)
+            assert exact.error_in_ulp(found, correct.gradient, correct.largest_part) <= BOUND_A
+            log_p = torch.log_softmax(case.logits, -1)
+            value = exact.value(member.reference, log_p, case.log_q)
+            assert exact.error_in_ulp(member.divergence.value(log_p, case.log_q)[None], [value], value) <= 64
 
     def test_labels_and_parameters(self) -> None:
         assert fg.divergence("cressie_read", lambda_=0.5).label == "cressie_read(lambda_=0.5)"
@@ -626,7 +685,7 @@ OWN = {
         lambda t: (t + 1) / 2 * mpmath.log((t + 1) / (2 * mpmath.sqrt(t))),
     ),
 }
-OWN_TOO = ("lin_k_reverse", "arithmetic_geometric")  # their texts are in OWN, made once
+OWN_TOO = ("lin_k_reverse", "arithmetic_geometric", "total_variation")  # texts in OWN, made once; a kink
 own_generators = pytest.mark.parametrize("text", OWN)
 
 
@@ -648,6 +707,10 @@ class TestFromGenerator:
         torch.testing.assert_close(again.logit_gradient(logits, log_q), registered.logit_gradient(logits, log_q))
         torch.testing.assert_close(again.weight(log_p, log_q), registered.weight(log_p, log_q))
         torch.testing.assert_close(again.value(log_p, log_q), registered.value(log_p, log_q))
+
+    def test_a_kink_is_refused_and_the_registered_one_named(self) -> None:
+        with pytest.raises(ValueError, match="twice differentiable on t > 0, but for the registered total_variation"):
+            fg.Divergence.from_generator("abs(t-1)/2")
 
     @pytest.mark.parametrize("text", ("t*log(t)", "(t-1)**2/(t+1)", "(t-1)**4"))
     @pytest.mark.parametrize("constant", ("5", "-3.25"))

@@ -24,7 +24,7 @@ class Design:
         limit: L, the limit of t f'(t) at 0 (:eq:`eq-saturation`).
         at_zero: the power s of t with which f' grows at 0, at most 0.
         at_infinity: the power r with which it grows at infinity, at least 0; infinite for an exponential.
-        curvature: f''(1), 0 for a generator that is flatter than a parabola there and None for one with a kink.
+        curvature: f''(1), 0 for a generator that is flatter than a parabola there and None for one that is sharper.
         resembles: the parameter of the alpha family that agrees to third order at p = q; None if there is no such.
     """
 
@@ -52,14 +52,14 @@ class Design:
 def design(name: str) -> Design:
     """Analyse one registered divergence with SymPy."""
     divergence = fg.divergence(name)
-    near, far = (on_one_side(divergence.generator, at) for at in (sp.Rational(1, 1000), sp.Integer(1000)))
-    curvature, resembles = _at_agreement(divergence.generator)
+    at_zero, at_infinity = symbolic.growth_powers(divergence.generator)
+    curvature, resembles = _at_agreement(divergence)
     return Design(
         name,
         divergence,
-        float(symbolic.saturation_limit(near)),
-        float(symbolic.growth_powers(near)[0]),
-        float(symbolic.growth_powers(far)[1]),
+        float(symbolic.saturation_limit(divergence.generator)),
+        float(at_zero),
+        float(at_infinity),
         curvature,
         resembles,
     )
@@ -72,16 +72,10 @@ def designs() -> tuple[Design, ...]:
     return tuple(sorted(map(design, names), key=lambda d: (d.at_zero, d.at_infinity, d.name)))
 
 
-def on_one_side(generator: sp.Expr, at: sp.Expr) -> sp.Expr:
-    """The generator with every absolute value resolved as it is at t = `at`."""
-    return generator.replace(sp.Abs, lambda inner: inner if inner.subs(symbolic.t, at) >= 0 else -inner)
-
-
-def _at_agreement(generator: sp.Expr) -> tuple[float | None, float | None]:
-    kinked = any(part.args[0].subs(symbolic.t, 1) == 0 for part in generator.atoms(sp.Abs))
-    if kinked:
+def _at_agreement(divergence: fg.Divergence) -> tuple[float | None, float | None]:
+    if not divergence.is_smooth:
         return None, None
-    second, third = (sp.diff(generator, symbolic.t, order).subs(symbolic.t, 1) for order in (2, 3))
+    second, third = (sp.diff(divergence.generator, symbolic.t, order).subs(symbolic.t, 1) for order in (2, 3))
     return float(second), float(2 + third / second) if second != 0 else None
 
 

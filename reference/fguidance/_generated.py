@@ -65,7 +65,8 @@ class Definition(NamedTuple):
     """All that the arithmetic needs to know of a divergence.
 
     `limits` are f(0) and the limit of f(t)/t at infinity, `bounded` says that no weight can overflow, and
-    `is_divergence` is false where there is only a printed weight. `lean` is f'(t)
+    `is_divergence` is false where there is only a printed weight. `near` is f(e^y) for |y| <= 1, where it is no
+    integral that a quadrature finds; `smooth` is false where f is not twice differentiable at t = 1. `lean` is f'(t)
     from q/p = 1/t, up to a constant, where f' is bounded towards infinity and no more than a logarithm towards 0: then
     plain arithmetic will do.
     """
@@ -76,6 +77,8 @@ class Definition(NamedTuple):
     bounded: bool
     is_divergence: bool = True
     lean: LeanSlope | None = None
+    near: Callable[[Tensor], Tensor] | None = None
+    smooth: bool = True
 
 
 def _two_sum(x: Tensor, y: Tensor) -> Double:
@@ -192,6 +195,81 @@ def sigmoid_difference(at: Contrast, coefficient: float, power: int, shift: floa
     return Term(coefficient * torch.where(rising, -total, total), at.log_p)
 
 
+def sign_difference(at: Contrast, coefficient: float) -> Term:
+    """The term `coefficient * sign(t - 1)` of f', the subgradient 0 at t = 1."""
+    signs = [torch.sign(place.high + place.low) for place in (at.ratio, at.base)]
+    return Term(coefficient * (signs[0] - signs[1]), at.log_p)
+
+
+def _soft_place(log_ratio: Tensor, width: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x = t - 1, sqrt(x^2 + width^2) and width, all divided by max(1, t) so that none overflows."""
+    x = torch.where(log_ratio < 0, torch.expm1(log_ratio.clamp_max(0)), -torch.expm1(-log_ratio.clamp_min(0)))
+    scaled_width = width * torch.exp(-log_ratio.clamp_min(0))
+    return x, torch.sqrt(x**2 + scaled_width**2), scaled_width
+
+
+def soft_sign_difference(at: Contrast, coefficient: float, width: float) -> Term:
+    """The term `coefficient * x / sqrt(x**2 + width**2)` of f' with x = t - 1.
+
+    On one side of t = 1 the difference of two of them is written as a product (`stable-soft-sign-difference`).
+    """
+    rising, lower, upper, gap = _ordered(at, 0.0)
+    x_1, root_1, _ = _soft_place(lower, width)
+    x_2, root_2, width_2 = _soft_place(upper, width)
+    above, apart = lower >= 0, (lower < 0) & (upper > 0)
+    smaller = torch.where(above, 1 - gap, 1.0)  # the smaller over the larger of the two t, where they are the units
+    part = smaller + (x_2**2 + (smaller * x_1) ** 2 + width_2**2) / (root_1 * root_2 + x_1 * x_2)
+    close = width**2 * gap * part / (root_1 * root_2 * (root_2 + smaller * root_1))
+    size = torch.where(apart, x_2 / root_2 - x_1 / root_1, close)
+    places = _where(rising, at.base, at.ratio), _where(rising, at.ratio, at.base)
+    exponent = _where(above, _scale(-2.0, places[0]), places[1])
+    exponent = _where(apart, _double(torch.zeros_like(lower)), exponent)
+    return Term(coefficient * torch.where(rising, size, -size), _add(at.log_p, exponent))
+
+
+def _power(base: Tensor, exponent: float) -> Tensor:
+    """base ** exponent for base >= 0; at 0 its limit or 0, with the derivative 0."""
+    return torch.where(base > 0, torch.where(base > 0, base, 1.0) ** exponent, float(exponent == 0))
+
+
+def puri_vincze_difference(at: Contrast, exponent: float) -> Term:
+    """The f' of Puri and Vincze's family, sign(v) |v|^(k - 1) (k - (k - 1) v) / 2 with v = (t - 1)/(t + 1).
+
+    Its derivative in v is k (k - 1) |v|^(k - 2) (1 - v) / 2 (`stable-puri-vincze-slope`): where v does not change
+    much, that is integrated, and nothing cancels.
+    """
+    if exponent == 1:
+        return sign_difference(at, 0.5)
+    rising, lower, upper, gap = _ordered(at, 0.0)
+    start, end, rest = torch.tanh(lower / 2), torch.tanh(upper / 2), 2 * torch.sigmoid(-lower)
+    step = 2 * gap * torch.sigmoid(-lower) * torch.sigmoid(upper)
+    bends = sum(share * _power((start + n * step).abs(), exponent - 2) * (rest - n * step) for n, share in NODES)
+    close = exponent * (exponent - 1) / 2 * step * bends
+    slopes = [v.sign() * _power(v.abs(), exponent - 1) * (exponent - (exponent - 1) * v) / 2 for v in (start, end)]
+    nearest, farthest = torch.minimum(start.abs(), end.abs()), torch.maximum(start.abs(), end.abs())
+    size = torch.where((start * end >= 0) & (2 * nearest >= farthest), close, slopes[1] - slopes[0])
+    return Term(torch.where(rising, size, -size), at.log_p)
+
+
+def sigmoid_power_difference(at: Contrast, beta: float) -> Term:
+    """The term `sigmoid(beta * u)**g / g` of f' with g = 1 - 1/beta, which is log sigmoid(u) in the limit of beta 1."""
+    power = (beta - 1) / beta
+    inner = Contrast(at.log_p, _scale(beta, at.ratio), _scale(beta, at.base), beta * at.difference)
+    change = softplus_difference(inner, -1.0, 0.0, -1.0).mantissa
+    rising = change > 0
+    size = torch.where(
+        rising,
+        relative_expm1(-abs(power), change.clamp_min(0)),
+        -relative_expm1(-abs(power), -change.clamp_max(0)),
+    )
+    larger = _where(rising if power > 0 else ~rising, at.ratio, at.base)
+    below = larger.high < 0
+    bounded = torch.log1p(torch.exp(beta * torch.where(below, larger.high, -larger.high)))
+    below_one = _where(below, larger, _double(torch.zeros_like(larger.high)))
+    exponent = _add(_scale(beta, below_one), _negative(below_one))
+    return Term(size * torch.exp(-power * bounded), _add(at.log_p, exponent))
+
+
 def relative_expm1(power: float, log_ratio: Tensor) -> Tensor:
     """(e^(power * y) - 1) / power, which is y in the limit of power 0."""
     return log_ratio if power == 0 else torch.expm1(power * log_ratio) / power
@@ -209,6 +287,53 @@ def log_mixture(log_ratio: Tensor, share: float) -> Tensor:
     if share < 0.5:
         return torch.log1p(share * torch.expm1(log_ratio))
     return torch.log((1 - share) + share * torch.exp(log_ratio))
+
+
+def soft_distance(change: Tensor, width: Tensor | float) -> Tensor:
+    """(sqrt(x^2 + width^2) - width)/2, from the form that does not cancel."""
+    return change**2 / (2 * (torch.sqrt(change**2 + width**2) + width))
+
+
+def puri_vincze_value(log_ratio: Tensor, exponent: float) -> Tensor:
+    """Puri and Vincze's f(e^y), |t - 1| |v|^(k - 1) / 2 with v = tanh(y/2)."""
+    return torch.expm1(log_ratio).abs() * _power(torch.tanh(log_ratio / 2).abs(), exponent - 1) / 2
+
+
+def _entropy(log_odds: Tensor) -> Tensor:
+    """The entropy of a coin with these log-odds, at most 0, in nats."""
+    return torch.log1p(torch.exp(log_odds)) - log_odds * torch.sigmoid(log_odds)
+
+
+def _lifted_mean(log_ratio: Tensor, beta: float) -> Tensor:
+    """log(((1 + t^beta)/2)^(1/beta) / ((1 + t)/2)) / (1 - 1/beta) at t = e^y, for y <= -1.
+
+    Near beta = 1 it is the integral of log 2 less an entropy (`stable-power-mean`).
+    """
+    power = (beta - 1) / beta
+    if 0.5 <= beta <= 2:
+        entropies = torch.stack([share * _entropy(log_ratio / (1 - power * node)) for node, share in NODES])
+        return math.log(2) - entropies.sum(0)
+    rise = torch.log1p(torch.exp(beta * log_ratio)) / beta - torch.log1p(torch.exp(log_ratio))
+    return math.log(2) + rise / power
+
+
+def power_mean_tail(log_ratio: Tensor, beta: float) -> Tensor:
+    """Österreicher and Vajda's f(e^y) for y <= -1, as the mean (1 + t)/2 times a relative excess."""
+    power = (beta - 1) / beta
+    mean: Tensor = (1 + torch.exp(log_ratio)) * math.exp2(-power)
+    return mean * relative_expm1(power, _lifted_mean(log_ratio, beta))
+
+
+def power_mean_limit(beta: float) -> float:
+    """Österreicher and Vajda's f(0)."""
+    return math.log(2) if beta == 1 else -math.expm1((1 - beta) / beta * math.log(2)) * beta / (beta - 1)
+
+
+def power_mean_value(log_ratio: Tensor, beta: float) -> Tensor:
+    """Österreicher and Vajda's f(e^y) for |y| <= 1 and beta not near 1, from hyperbolic cosines."""
+    power, half = (beta - 1) / beta, log_ratio / 2
+    rise = torch.log1p(torch.sinh(beta * half) ** 2) / (2 * beta) - torch.log1p(torch.sinh(half) ** 2) / 2
+    return torch.exp(half) * torch.cosh(half) * math.exp2(1 - power) * torch.expm1(rise) / power
 
 
 def scaled(definition: Definition, factor: float) -> Definition:
@@ -346,7 +471,8 @@ def value(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
         raise ValueError("value: this weight belongs to no f-divergence, so there is no value")
     p, q = _working(log_p, log_q)
     ratio = _finite(p) - _finite(q)
-    near = _integrated(definition, ratio.clamp(-1, 1)) * torch.exp(q)
+    middle = ratio.clamp(-1, 1)
+    near = torch.exp(q) * (_integrated(definition, middle) if definition.near is None else definition.near(middle))
     at_zero = definition.tails(ratio.clamp(-FAR, -1))[0].where(ratio > -FAR / 2, definition.limits[0])
     at_infinity = definition.tails(-ratio.clamp(1, FAR))[1].where(ratio < FAR / 2, definition.limits[1])
     far = torch.where(ratio < 0, torch.exp(q) * at_zero, torch.exp(p) * at_infinity)
@@ -702,8 +828,8 @@ def jeffreys(at: Contrast) -> Term:
     """Jeffreys.
 
     f(t) = (t - 1)*log(t)
-    f'(t) = log(t) + 1 - 1/t in the gauge f'(1) = 0
-    w = p*(log(p/q) + 1 - q/p) (:eq:`eq-weight`)
+    f'(t) = log(t) + (t - 1)/t in the gauge f'(1) = 0
+    w = p*(log(p/q) + (p - q)/p) (:eq:`eq-weight`)
     Source: Jeffreys 1946
     """
     return add_terms(power_difference(at, -1.0, -1.0), log_difference(at, 1.0))
@@ -738,7 +864,7 @@ def triangular_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
 
 def triangular_lean(inverse: Tensor) -> Tensor:
     """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
-    return ((inverse / (inverse + 1.0)).pow(2)).mul_(-4.0)
+    return (inverse / (inverse + 1.0)).pow(2).mul_(-4.0)
 
 
 def lin_k(at: Contrast) -> Term:
@@ -803,8 +929,8 @@ def lin_k_reverse(at: Contrast) -> Term:
     """Lin's K of p from q, KL(p, (p + q)/2).
 
     f(t) = t*log(2*t/(t + 1))
-    f'(t) = (-t + log(2^(2*t + 2)*t^(2*t + 2)*(t + 1)^(-2*t - 2)) + 1)/(2*(t + 1)) in the gauge f'(1) = 0
-    w = p*(-p/q + log(2^(2*p/q + 2)*(p/q)^(2*p/q + 2)*(p/q + 1)^(-2*p/q - 2)) + 1)/(2*(p/q + 1)) (:eq:`eq-weight`)
+    f'(t) = -(t - 1)/(2*(t + 1)) + log(2*t/(t + 1)) in the gauge f'(1) = 0
+    w = p*(-(p - q)/(2*(p + q)) + log(2*p/(p + q))) (:eq:`eq-weight`)
     Source: Lin 1991
     """
     return general_difference(at, lin_k_reverse_slope)
@@ -953,8 +1079,8 @@ def arithmetic_geometric(at: Contrast) -> Term:
     """Taneja's arithmetic-geometric mean divergence.
 
     f(t) = (t/2 + 1/2)*log((t + 1)/(2*sqrt(t)))
-    f'(t) = -(-t + log(4^t*t^t/(t + 1)^(2*t)) + 1)/(4*t) in the gauge f'(1) = 0
-    w = q*(p/q + log((p/q + 1)^(2*p/q)/(2^(2*p/q)*(p/q)^(p/q))) - 1)/4 (:eq:`eq-weight`)
+    f'(t) = log((t + 1)^2/(4*t))/4 + (t - 1)/(4*t) in the gauge f'(1) = 0
+    w = p*(log((p + q)^2/(4*p*q))/4 + (p - q)/(4*p)) (:eq:`eq-weight`)
     Source: Taneja 1995
     """
     return general_difference(at, arithmetic_geometric_slope)
@@ -1004,8 +1130,8 @@ def perimeter(at: Contrast) -> Term:
     """Österreicher's perimeter divergence.
 
     f(t) = -sqrt(2)*(t + 1)/2 + sqrt(t^2 + 1)
-    f'(t) = (2*t - sqrt(2*t^2 + 2))/(2*sqrt(t^2 + 1)) in the gauge f'(1) = 0
-    w = p*(2*p - sqrt(2)*sqrt(p^2 + q^2))/(2*sqrt(p^2 + q^2)) (:eq:`eq-weight`)
+    f'(t) = t/sqrt(t^2 + 1) - sqrt(2)/2 in the gauge f'(1) = 0
+    w = p*(p/(q*sqrt(p^2/q^2 + 1)) - sqrt(2)/2) (:eq:`eq-weight`)
     Source: Österreicher 1996
     """
     return general_difference(at, perimeter_slope)
@@ -1064,6 +1190,30 @@ def exponential_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     at_zero = -torch.exp(log_ratio) + torch.exp(torch.expm1(log_ratio))
     at_infinity = torch.expm1(log_ratio + torch.expm1(-log_ratio))
     return at_zero, at_infinity
+
+
+def total_variation(at: Contrast) -> Term:
+    """Total variation distance.
+
+    f(t) = Abs(t - 1)/2
+    f'(t) = sign(t - 1)/2 in the gauge f'(1) = 0
+    w = p*sign(p/q - 1)/2 (:eq:`eq-weight`)
+    Source: Csiszár 1967; Ali and Silvey 1966
+    """
+    return sign_difference(at, 0.5)
+
+
+def total_variation_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The tails of `total_variation` (:eq:`eq-value`)."""
+    part_1 = -0.5*torch.expm1(log_ratio)
+    at_zero = part_1
+    at_infinity = part_1
+    return at_zero, at_infinity
+
+
+def total_variation_near(log_ratio: Tensor) -> Tensor:
+    """f(e^y) of `total_variation` for |y| <= 1 (:eq:`eq-value`)."""
+    return (0.5)*torch.abs(torch.expm1(log_ratio))
 
 
 def alpha_family(alpha: float = 0.5) -> Definition:
@@ -1179,10 +1329,76 @@ def blended_chi_squared_family(blend: float = 0.25) -> Definition:
 
     def lean(inverse: Tensor) -> Tensor:
         """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
-        return ((inverse / (inverse + blend/(1 - blend))).pow(2)).mul_(-1/(blend*(1 - blend)**2))
+        return (inverse / (inverse + blend/(1 - blend))).pow(2).mul_(-1/(blend*(1 - blend)**2))
 
     limits = (-1/(blend - 1), 1/blend)
     return Definition(slope_difference, tails, limits, bounded=True, lean=lean)
+
+
+def softened_total_variation_family(width: float = 0.5) -> Definition:
+    """Total variation with a rounded kink.
+
+    f(t) = -width/2 + sqrt(width^2 + (t - 1)^2)/2 (:eq:`eq-weight`)
+    Source: ours: total variation with the absolute value of Charbonnier et al. 1997
+    """
+
+    def slope_difference(at: Contrast) -> Term:
+        return soft_sign_difference(at, 0.5, width)
+
+    def tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        at_zero = soft_distance(torch.expm1(log_ratio), width)
+        at_infinity = soft_distance(torch.expm1(log_ratio), width*torch.exp(log_ratio))
+        return at_zero, at_infinity
+
+    def near(log_ratio: Tensor) -> Tensor:
+        return soft_distance(torch.expm1(log_ratio), width)
+
+    limits = (1/(2*width + 2*math.sqrt(width**2 + 1)), 0.5)
+    return Definition(slope_difference, tails, limits, bounded=True, near=near)
+
+
+def puri_vincze_family(exponent: float = 1.5) -> Definition:
+    """Puri and Vincze's divergences.
+
+    f(t) = (t + 1)^(1 - exponent)*Abs(t - 1)^exponent/2 (:eq:`eq-weight`)
+    Source: Puri and Vincze 1990; Kafka, Österreicher and Vincze 1991
+    """
+
+    def slope_difference(at: Contrast) -> Term:
+        return puri_vincze_difference(at, exponent)
+
+    def tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        at_zero = puri_vincze_value(log_ratio, exponent)
+        at_infinity = puri_vincze_value(log_ratio, exponent)
+        return at_zero, at_infinity
+
+    def near(log_ratio: Tensor) -> Tensor:
+        return puri_vincze_value(log_ratio, exponent)
+
+    limits = (0.5, 0.5)
+    return Definition(slope_difference, tails, limits, bounded=True, near=near, smooth=(exponent >= 2))
+
+
+def osterreicher_vajda_family(beta: float = 4.0) -> Definition:
+    """Österreicher and Vajda's divergences: Hellinger's at beta 1/2, GAN's at 1, total variation at infinity.
+
+    f(t) = beta*(-2^(-1 + 1/beta)*(t + 1) + (t^beta + 1)^(1/beta))/(beta - 1) (:eq:`eq-weight`)
+    Source: Österreicher and Vajda 2003
+    """
+
+    def slope_difference(at: Contrast) -> Term:
+        return sigmoid_power_difference(at, beta)
+
+    def tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        at_zero = power_mean_tail(log_ratio, beta)
+        at_infinity = power_mean_tail(log_ratio, beta)
+        return at_zero, at_infinity
+
+    def near(log_ratio: Tensor) -> Tensor:
+        return power_mean_value(log_ratio, beta)
+
+    limits = (power_mean_limit(beta), power_mean_limit(beta))
+    return Definition(slope_difference, tails, limits, bounded=True, near=near if (beta > 2) else None)
 
 
 def js_printed(at: Contrast) -> Term:
@@ -1250,6 +1466,9 @@ DIVERGENCES: dict[str, Definition] = {
     "exponential": Definition(
         exponential, exponential_tails, (0.36787944117144233, math.inf), False
     ),
+    "total_variation": Definition(
+        total_variation, total_variation_tails, (0.5, 0.5), True, near=total_variation_near, smooth=False
+    ),
     "js_printed": Definition(js_printed, _no_tails, (math.nan, math.nan), True, is_divergence=False),
 }
 
@@ -1261,6 +1480,9 @@ FAMILIES: dict[str, Callable[[float], Definition]] = {
     "skewed_js": skewed_js_family,
     "skewed_rkl": skewed_rkl_family,
     "blended_chi_squared": blended_chi_squared_family,
+    "softened_total_variation": softened_total_variation_family,
+    "puri_vincze": puri_vincze_family,
+    "osterreicher_vajda": osterreicher_vajda_family,
 }
 
 PARAMETERS: dict[str, Parameter] = {
@@ -1271,6 +1493,9 @@ PARAMETERS: dict[str, Parameter] = {
     "skewed_js": Parameter("skew", 0.25, 0.0, 1.0, True),
     "skewed_rkl": Parameter("skew", 0.9, 0.0, 1.0, True),
     "blended_chi_squared": Parameter("blend", 0.25, 0.0, 1.0, True),
+    "softened_total_variation": Parameter("width", 0.5, 0.0, 64.0, True),
+    "puri_vincze": Parameter("exponent", 1.5, 1.0, 64.0, False),
+    "osterreicher_vajda": Parameter("beta", 4.0, 0.0625, 64.0, False),
 }
 
 LIMITS: dict[str, dict[float, str]] = {
@@ -1281,6 +1506,9 @@ LIMITS: dict[str, dict[float, str]] = {
     "skewed_js": {},
     "skewed_rkl": {},
     "blended_chi_squared": {},
+    "softened_total_variation": {},
+    "puri_vincze": {},
+    "osterreicher_vajda": {1.0: "t*log(t) - t*log(t + 1) + t*log(2) - log(t + 1) + log(2)"},
 }
 
 GENERATORS: dict[str, str] = {
@@ -1300,6 +1528,7 @@ GENERATORS: dict[str, str] = {
     "arithmetic_geometric": "(t/2 + 1/2)*log((t + 1)/(2*sqrt(t)))",
     "perimeter": "-sqrt(2)*(t + 1)/2 + sqrt(t**2 + 1)",
     "exponential": "-t + exp(t - 1)",
+    "total_variation": "Abs(t - 1)/2",
     "alpha": "(-alpha*t + alpha + t**alpha - 1)/(alpha*(alpha - 1))",
     "amari": "(4 - 4*t**(alpha/2 + 1/2))/(1 - alpha**2)",
     "cressie_read": "(-2*t + 2*t**(lambda_ + 1))/(lambda_*(lambda_ + 1))",
@@ -1307,6 +1536,9 @@ GENERATORS: dict[str, str] = {
     "skewed_js": "skew*t*log(t) - (skew*t - skew + 1)*log(skew*t - skew + 1)",
     "skewed_rkl": "-log(skew*t - skew + 1)",
     "blended_chi_squared": "(t - 1)**2/(blend*t - blend + 1)",
+    "softened_total_variation": "-width/2 + sqrt(width**2 + (t - 1)**2)/2",
+    "puri_vincze": "(t + 1)**(1 - exponent)*Abs(t - 1)**exponent/2",
+    "osterreicher_vajda": "beta*(-2**(-1 + 1/beta)*(t + 1) + (t**beta + 1)**(1/beta))/(beta - 1)",
 }
 
 SOURCES: dict[str, str] = {
@@ -1326,6 +1558,7 @@ SOURCES: dict[str, str] = {
     "arithmetic_geometric": "Taneja 1995",
     "perimeter": "Österreicher 1996",
     "exponential": "ours: the exponential in the gauge f'(1) = 0",
+    "total_variation": "Csiszár 1967; Ali and Silvey 1966",
     "alpha": "Cressie and Read 1984; Amari 1985",
     "amari": "Amari 1985",
     "cressie_read": "Cressie and Read 1984",
@@ -1333,5 +1566,8 @@ SOURCES: dict[str, str] = {
     "skewed_js": "Lin 1991",
     "skewed_rkl": "Lee 1999",
     "blended_chi_squared": "Lindsay 1994; Györfi and Vajda 2001",
+    "softened_total_variation": "ours: total variation with the absolute value of Charbonnier et al. 1997",
+    "puri_vincze": "Puri and Vincze 1990; Kafka, Österreicher and Vincze 1991",
+    "osterreicher_vajda": "Österreicher and Vajda 2003",
     "js_printed": "arXiv:2511.05844, as printed: (q - p)/m with m = (p + q)/2",
 }

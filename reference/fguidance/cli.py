@@ -1,24 +1,40 @@
-"""The command `fguidance`: list the registered divergences, and test a divergence of one's own."""
+"""The command `fguidance`: list the registered divergences, derive one from a formula, and test one of your own.
+
+What computes is imported inside the commands, so that `--help` answers without PyTorch and SymPy as far as it is up
+to this module.
+"""
 
 import json
+import os
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+if TYPE_CHECKING:
+    from fguidance.divergence import Divergence
+    from fguidance.testing import Report
+
 app = typer.Typer(
-    help="f-divergence guidance: list the registered divergences and test one of your own.",
-    no_args_is_help=True,
+    help="f-divergence guidance: list the registered divergences, derive one from a formula, test one of your own.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 BAD_INPUT = 2
+_FORMULA = re.compile(r"-(?!-|p\w*=).*[()*/]")
+
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--parameter", "-p", metavar="NAME=NUMBER", help="A family's or a formula's parameter; repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def _refuse(message: str) -> typer.Exit:
-    print(f"fguidance: {message}", file=sys.stderr)
-    return typer.Exit(BAD_INPUT)
+class BadInputError(Exception):
+    """Something that the user gave cannot be used; the message says what and why."""
 
 
 def _version(wanted: bool) -> None:
@@ -39,31 +55,64 @@ def _common(
 
 
 @app.command("list")
-def list_divergences(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
-    """List the registered divergences with their generators f(t), t = p/q, and sources."""
-    from fguidance import _generated, divergence_names
+def list_divergences(as_json: AsJson = False) -> None:
+    """List the registered divergences with their generators f(t), t = p/q, parameters and sources."""
+    from fguidance import divergence_names
 
-    rows = [
-        {
-            "name": name,
-            "generator": _generated.GENERATORS.get(name, "none: no f-divergence"),
-            "source": _generated.SOURCES[name],
-        }
-        for name in divergence_names()
-    ]
+    rows = [_row(name) for name in divergence_names()]
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
-        return
+    elif sys.stdout.isatty():
+        _print_table(rows)
+    else:
+        widths = [max(len(row[column]) for row in rows) for column in ("name", "generator", "parameter")]
+        for row in rows:
+            *cells, source = row.values()
+            print(*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), source, sep="  ")
+
+
+def _row(name: str) -> dict[str, str]:
+    from fguidance import _generated, divergence_parameters
+
+    rules = divergence_parameters(name).values()
+    return {
+        "name": name,
+        "generator": _generated.GENERATORS.get(name, "none: no f-divergence"),
+        "parameter": ", ".join(f"{rule.name} from {rule.low:g} to {rule.high:g}" for rule in rules),
+        "source": _generated.SOURCES[name],
+    }
+
+
+def _print_table(rows: Sequence[dict[str, str]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("name", "generator f(t)", "source")
+    table = Table("name", "generator f(t)", "parameter", "source")
     for row in rows:
         table.add_row(*map(Text, row.values()))
     Console().print(table)
+
+
+@app.command()
+def derive(
+    generator: Annotated[str, typer.Argument(metavar="GENERATOR", help="A formula in t = p/q, or a registered name.")],
+    parameters: Parameters = None,
+    as_json: AsJson = False,
+) -> None:
+    """Derive weight, dual, limits, conjugate and stable code from a generator such as "(t-1)**2"."""
+    from fguidance import divergence, divergence_names
+    from fguidance.describe import describe
+
+    text, given = generator.strip(), _numbers(parameters)
+    registered = text in divergence_names()
+    found = describe(divergence(text, **given)) if registered else describe(text, given)
+    if as_json:
+        print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+    else:
+        from fguidance.describe_text import as_text
+
+        print(as_text(found))
 
 
 @app.command()
@@ -72,33 +121,140 @@ def check(
         list[str],
         typer.Argument(metavar="DIVERGENCE...", help="A generator, a registered name, or package.module:name."),
     ],
+    parameters: Parameters = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with figures to this file.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the records to this file.")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Compare with the numbers in this file; record them where there is none.")
+    ] = None,
+    baseline_ulps: Annotated[float, typer.Option(min=0, help="How far a number may be from the baseline.")] = 4.0,
     max_examples: Annotated[int | None, typer.Option(min=1, help="Examples per check.")] = None,
     seed: Annotated[int | None, typer.Option(help="A seed for the examples.")] = None,
     names: Annotated[list[str] | None, typer.Option("--check", help="Run only this check; may be repeated.")] = None,
 ) -> None:
     """Run every property on a divergence. The exit status is 0 if it passes, 1 if it fails and 2 on bad input."""
-    try:
-        from fguidance.testing import check_divergence
-        from fguidance.testing.specification import resolve
-    except ImportError as error:
-        raise _refuse(f"{error.name} is missing; install it with: pip install 'fguidance[testing]'") from None
-    reports = []
-    for text in specifications:
-        try:
-            options: dict[str, Any] = {"checks": names or None, "max_examples": max_examples, "seed": seed}
-            reports.append(check_divergence(resolve(text), **options))
-        except (TypeError, ValueError) as error:
-            raise _refuse(str(error)) from None
-        print(reports[-1])
-    if json_file is not None:
-        try:
-            json_file.write_text(json.dumps([report.as_dict() for report in reports], indent=2) + "\n", "utf-8")
-        except OSError as error:
-            raise _refuse(f"cannot write {json_file}: {error.strerror}") from None
+    _require_extra("hypothesis", "jinja2", "matplotlib", "mpmath")
+    _require_writable(html, json_file, baseline)
+    if baseline is not None and len(specifications) > 1:
+        raise BadInputError(f"--baseline takes one divergence, not {len(specifications)}")
+    options: dict[str, Any] = {"checks": names or None, "max_examples": max_examples, "seed": seed}
+    if baseline is not None:
+        options |= {"baseline": baseline, "baseline_ulps": baseline_ulps}
+    reports = _checked(specifications, _numbers(parameters), options)
+    _write(reports, html, json_file)
     raise typer.Exit(0 if all(report.passed for report in reports) else 1)
 
 
-def main() -> None:
-    """Run the command."""
-    app()
+def _checked(specifications: Sequence[str], parameters: dict[str, float], options: dict[str, Any]) -> "list[Report]":
+    from fguidance.testing import check_divergence
+    from fguidance.testing.subject import as_subject
+
+    sources = [_source(text.strip(), parameters) for text in specifications]
+    for source in sources:
+        as_subject(source)  # refuses the last one before the first one is tested
+    reports = []
+    for source in sources:
+        reports.append(check_divergence(source, **options))
+        reports[-1].show()
+    return reports
+
+
+def _source(text: str, parameters: dict[str, float]) -> "Divergence | Any":
+    from fguidance import Divergence, divergence, divergence_names
+    from fguidance.testing.specification import resolve
+
+    source = resolve(text)
+    if not parameters:
+        return source
+    if not isinstance(source, str):
+        raise BadInputError(f"{text} takes no --parameter: only registered families and formulas do")
+    if source in divergence_names():
+        return divergence(source, **parameters)
+    given = ", ".join(f"{name}={number:g}" for name, number in parameters.items())
+    return Divergence.from_generator(source, f"{source} with {given}", parameters)
+
+
+def _numbers(parameters: Sequence[str] | None) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for text in parameters or ():
+        name, equals, number = text.partition("=")
+        try:
+            found[name.strip()] = float(number)
+        except ValueError:
+            raise BadInputError(f"--parameter must be NAME=NUMBER, not {text!r}") from None
+        if not equals or not name.strip().isidentifier():
+            raise BadInputError(f"--parameter must be NAME=NUMBER, not {text!r}")
+    return found
+
+
+def _require_extra(*modules: str) -> None:
+    from importlib.util import find_spec
+
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise BadInputError(f"{', '.join(missing)} is missing; install it with: pip install 'fguidance[testing]'")
+
+
+def _require_writable(html: Path | None, json_file: Path | None, baseline: Path | None) -> None:
+    """Refuse what could not be written before anything runs, and what would be written over each other."""
+    given = {"--html": html, "--json": json_file, "--baseline": baseline}
+    seen: dict[Path, str] = {}
+    for option, path in given.items():
+        if path is None:
+            continue
+        other = seen.setdefault(path.resolve(), option)
+        if other != option:
+            raise BadInputError(f"{option} and {other} are the same file: {path}")
+        if option != "--baseline" and not _can_be_written(path):
+            raise BadInputError(f"{option} {path} cannot be written")
+
+
+def _can_be_written(path: Path) -> bool:
+    if path.exists():
+        return not path.is_dir() and os.access(path, os.W_OK)
+    return path.parent.is_dir() and os.access(path.parent, os.W_OK)
+
+
+def _write(reports: "Sequence[Report]", html: Path | None, json_file: Path | None) -> None:
+    if json_file is not None:
+        text = json.dumps([report.as_dict() for report in reports], indent=2, allow_nan=False)
+        json_file.write_text(text + "\n", encoding="utf-8")
+    if html is not None:
+        from fguidance.testing.html_report import render
+
+        html.write_text(render(reports), encoding="utf-8")
+
+
+def _end(message: str, status: int = BAD_INPUT) -> NoReturn:
+    line = " ".join(message.split())
+    print(f"fguidance: {line}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def _protected(argument: str) -> str:
+    """A formula such as -log(t) with a space before it, so that it is not taken for an option."""
+    return f" {argument}" if _FORMULA.match(argument) else argument
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and end the process.
+
+    Args:
+        arguments: what follows the command's name; None takes the process's own.
+
+    Raises:
+        SystemExit: always; status 0, 1 where a check failed, or 2 with one line on the standard error.
+    """
+    given = [_protected(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
+    try:
+        status = app(given or ["--help"], prog_name="fguidance", standalone_mode=False)
+    except (BadInputError, ValueError, TypeError) as error:
+        _end(str(error))
+    except OSError as error:
+        _end(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # Click's class of usage errors has no public name in Typer
+        if usage is None:
+            raise
+        _end(usage())
+    raise SystemExit(status)

@@ -117,7 +117,7 @@ def describe(source: "str | sp.Expr | Divergence", parameters: Mapping[str, floa
         slope=find(lambda: symbolic.tidied_slope(generator)) or slope,
         weight=find(lambda: symbolic.weight(generator, p, q)) or p * slope.subs(t, p / q),
         dual=find(lambda: sp.simplify(symbolic.dual(fixed))) or t * fixed.subs(t, 1 / t),
-        conjugate=find(lambda: _conjugate(generator)),
+        conjugate=find(lambda: conjugate(generator)),
     )
 
 
@@ -159,8 +159,12 @@ class _Budget:
             return None
 
 
-def _conjugate(generator: sp.Expr) -> sp.Expr | None:
-    """s t - f(t) at the t where f'(t) = s, checked at t = 1/2 and 2."""
+def conjugate(generator: sp.Expr) -> sp.Expr | None:
+    """s t - f(t) at the t where f'(t) = s, in the symbol s, checked at t = 1/2 and 2; None where none is found.
+
+    Raises:
+        NotImplementedError: SymPy cannot solve for t.
+    """
     derivative = sp.diff(generator, t)
     for solution in sp.solve(derivative - slope_symbol, t):
         found = sp.simplify(slope_symbol * solution - generator.subs(t, solution))

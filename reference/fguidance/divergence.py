@@ -57,6 +57,11 @@ class Divergence:
         return self.definition.is_divergence
 
     @property
+    def is_smooth(self) -> bool:
+        """Whether f is twice differentiable; where it is not, f' at t = 1 is a subgradient or f''(1) infinite."""
+        return self.definition.smooth
+
+    @property
     def needs_full_support(self) -> bool:
         """Whether the value is infinite where q_i = 0 < p_i, so that an exact zero in the target is refused."""
         return self.definition.limits[1] == math.inf

@@ -13,7 +13,8 @@ from fguidance.symbolic import Piece, log_ratio, print_torch, t
 ACCURACY = (
     "Relative error of each weight, and of each share in the value, below (128 + 8 |u|) units in the last place "
     "of float64 and float32, u = log p - log q, for |u| up to 300, log-probabilities above -320, and results inside "
-    "the range of the dtype. Where f holds an exponential of t, |u| up to 3."
+    "the range of the dtype. Where f holds an exponential of t, |u| up to 3. "
+    "A generator that turns within less than |u| = 0.4 of t = 1 may lose digits of the value there."
 )
 _GROWN = """
 def _grown(log_p, x):

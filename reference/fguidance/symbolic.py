@@ -88,7 +88,9 @@ def check_generator(generator: sp.Expr) -> None:
     first = sp.diff(generator, t)
     second = sp.diff(first, t)
     if second.has(sp.DiracDelta, sp.Derivative, sp.Subs):
-        raise ValueError(f"generator {generator} must be twice differentiable on t > 0")
+        raise ValueError(
+            f"generator {generator} must be twice differentiable on t > 0, but for the registered total_variation"
+        )
     points = [sp.Rational(1013, 1000) * sp.Integer(10) ** sp.Rational(k, 10) for k in range(-120, 121)]
     bends = [_sign(generator, "f''({})", second, (point,)) for point in points]
     rises = [_sign(generator, "f'({}) - f'({})", first, pair[::-1]) for pair in itertools.pairwise(points)]
@@ -120,8 +122,30 @@ def _sign(generator: sp.Expr, what: str, function: sp.Expr, points: tuple[sp.Exp
     return bool(fine > 0)
 
 
+def on_one_side(expression: sp.Expr, at: sp.Expr) -> sp.Expr:
+    """The expression with every absolute value and every sign resolved as it is at t = `at`."""
+
+    def sign(inner: sp.Expr) -> sp.Expr:
+        return sp.S.One if inner.subs(t, at) >= 0 else sp.S.NegativeOne
+
+    return expression.replace(sp.Abs, lambda inner: sign(inner) * inner).replace(sp.sign, sign)
+
+
+def near_zero(expression: sp.Expr) -> sp.Expr:
+    """The expression as it is for t close to 0, without absolute values."""
+    return on_one_side(expression, sp.Rational(1, 10**9))
+
+
+def far_out(expression: sp.Expr) -> sp.Expr:
+    """The expression as it is for large t, without absolute values."""
+    return on_one_side(expression, sp.Integer(10**9))
+
+
 def gauge_fixed(generator: sp.Expr) -> sp.Expr:
-    """f(t) - f'(1)(t - 1): the same divergence with f'(1) = 0, so that f >= 0 (:eq:`eq-gauge`)."""
+    """f(t) - f'(1)(t - 1): the same divergence with f'(1) = 0, so that f >= 0 (:eq:`eq-gauge`).
+
+    At a kink in t = 1 the slope is the mean of those on both sides.
+    """
     return generator - sp.diff(generator, t).subs(t, 1) * (t - 1)
 
 
@@ -137,27 +161,41 @@ def slope(generator: sp.Expr) -> sp.Expr:
 
 def tidied_slope(generator: sp.Expr) -> sp.Expr:
     """f'(t) in the gauge f'(1) = 0, its logarithms joined, for a reader."""
+    plain = slope(generator)
+    if plain.has(sp.Abs):
+        return plain
+    expanded = sp.expand(sp.expand_log(plain, force=True))
+    parts = sp.collect(expanded, expanded.atoms(sp.log), evaluate=False)
+    rest = parts.pop(sp.S.One, sp.S.Zero)
+    numbers = {logarithm: sp.simplify(coefficient) for logarithm, coefficient in parts.items()}
+    if numbers and all(isinstance(key, sp.log) and number.is_Rational for key, number in numbers.items()):
+        unit = functools.reduce(sp.gcd, numbers.values())
+        inner = sp.Mul(*(logarithm.args[0] ** (number / unit) for logarithm, number in numbers.items()))
+        return unit * sp.log(sp.factor(sp.together(inner))) + sp.factor(sp.together(rest))
     coefficient, rest = sp.factor(sp.expand_log(slope(generator), force=True)).as_coeff_Mul()
     joined = sp.simplify(sp.logcombine(rest, force=True))
-    return coefficient * joined.replace(sp.log, lambda inner: sp.log(sp.factor(sp.together(inner))))
+    tidied = coefficient * joined.replace(sp.log, lambda inner: sp.log(sp.factor(sp.together(inner))))
+    return min(tidied, plain, key=sp.count_ops)
 
 
 def weight(generator: sp.Expr, p: sp.Symbol, q: sp.Symbol) -> sp.Expr:
     """w = p f'(p/q) in the gauge f'(1) = 0 (:eq:`eq-weight`)."""
     found = tidied_slope(generator).subs(t, p / q).replace(sp.log, lambda inner: sp.log(sp.simplify(inner)))
-    return p * (found if found.has(sp.log) else sp.factor(sp.together(found)))
+    logarithms, rest = found.as_independent(sp.log, as_Add=True)[::-1]
+    joined = sp.factor(sp.together(rest))
+    return p * (logarithms + (joined if sp.count_ops(p * joined) <= 1.3 * sp.count_ops(p * rest) else rest))
 
 
 @functools.lru_cache(maxsize=256)
 def end_values(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """The limits of f(t) at 0 and of f(t)/t at infinity, in the gauge f'(1) = 0 (:eq:`eq-value`)."""
     fixed = gauge_fixed(generator)
-    return sp.limit(fixed, t, 0, "+"), sp.limit(sp.expand(fixed / t), t, sp.oo)
+    return sp.limit(near_zero(fixed), t, 0, "+"), sp.limit(sp.expand(far_out(fixed) / t), t, sp.oo)
 
 
 def saturation_limit(generator: sp.Expr) -> sp.Expr:
     """The limit of t f'(t) at 0; unless it is 0, the force survives a one-hot classifier (:eq:`eq-saturation`)."""
-    return sp.limit(sp.expand(t * slope(generator)), t, 0, "+")
+    return sp.limit(sp.expand(t * near_zero(slope(generator))), t, 0, "+")
 
 
 @functools.lru_cache(maxsize=256)
@@ -170,8 +208,9 @@ def growth_powers(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     Returns:
         s <= 0 and r >= 0; logarithms and constants count as 0.
     """
-    bend = t * sp.diff(slope(generator), t)
-    at_zero, at_infinity = (_elasticity_limit(bend, slope(generator), end) for end in (-1, 1))
+    sides = near_zero(slope(generator)), far_out(slope(generator))
+    bends = [t * sp.diff(side, t) for side in sides]
+    at_zero, at_infinity = (_elasticity_limit(*pair) for pair in zip(bends, sides, (-1, 1), strict=True))
     return sp.Min(at_zero, 0), sp.Max(at_infinity, 0)
 
 

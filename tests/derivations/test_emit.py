@@ -10,8 +10,10 @@ from derivations import divergences, emit
 from fguidance import _generated, symbolic
 
 ROWS = {row.name: row for row in divergences.DIVERGENCES}
-PLAIN = [row for row in ROWS.values() if row.family is None and symbolic.pieces(row.generator) is not None]
-GENERAL = [row for row in ROWS.values() if row.family is None and symbolic.pieces(row.generator) is None]
+UNFORMED = [row for row in ROWS.values() if row.family is None and row.form is None]
+PLAIN = [row for row in UNFORMED if symbolic.pieces(row.generator) is not None]
+GENERAL = [row for row in UNFORMED if symbolic.pieces(row.generator) is None]
+FORMED = [name for name, row in ROWS.items() if row.form is not None and row.family is not None]
 every_row = pytest.mark.parametrize("row", PLAIN, ids=lambda row: row.name)
 
 
@@ -93,14 +95,46 @@ def test_another_multiple_of_the_alpha_family_is_refused(name: str, index: int) 
         emit._emit_family(altered(ROWS[name], as_alpha=tuple(member)))
 
 
-@pytest.mark.parametrize("name", ("skewed_js", "skewed_rkl", "blended_chi_squared"))
+def reformed(row: divergences.Row, **changes: object) -> divergences.Row:
+    return dataclasses.replace(row, form=dataclasses.replace(row.form, **changes))
+
+
+@pytest.mark.parametrize("name", FORMED)
 def test_other_pieces_or_tails_of_a_family_are_refused(name: str) -> None:
-    (piece,), tails = ROWS[name].family.pieces, ROWS[name].family.tails
-    wrong = [{"pieces": (changed(piece, 0, 2 * piece.arguments[0]),)}, {"pieces": (changed(piece, 2, sp.S(3)),)}]
+    form = ROWS[name].form
+    (piece,), tails = form.pieces, form.tails
+    wrong = [{"pieces": (changed(piece, 0, 2 * piece.arguments[0]),)}]
+    wrong += [{"pieces": (changed(piece, last, sp.S(3)),)} for last in range(1, len(piece.arguments))]
     wrong += [{"tails": (2 * tails[0], tails[1])}, {"tails": (tails[0], 2 * tails[1])}]
+    wrong += [{"near": 2 * form.near}] if form.near is not None else []
+    wrong += [{"limits": (2 * form.limits[0], form.limits[1])}] if form.limits is not None else []
     for changes in wrong:
         with pytest.raises(emit.EmissionFailed, match=name):
-            emit._emit_family(altered(ROWS[name], **changes))
+            emit._emit_family(reformed(ROWS[name], **changes))
+
+
+def test_other_numbers_for_total_variation_are_refused() -> None:
+    row = ROWS["total_variation"]
+    (piece,) = row.form.pieces
+    tails = row.form.tails
+    wrong = [{"tails": (2 * tails[0], tails[1])}, {"tails": (tails[0], 2 * tails[1])}, {"near": 2 * row.form.near}]
+    for changes in (*wrong, {"pieces": (changed(piece, 0, sp.S.One),)}):
+        with pytest.raises(emit.EmissionFailed, match="total_variation"):
+            emit._emit_row(reformed(row, **changes))
+
+
+def test_a_slope_that_is_shifted_on_one_side_of_a_kink_is_refused() -> None:
+    t = symbolic.t
+    with pytest.raises(emit.EmissionFailed, match="shifted"):
+        emit.prove_pieces("shifted", sp.Abs(t - 1) / 2 + t, ROWS["total_variation"].form.pieces)
+
+
+def test_a_term_that_falls_on_one_side_is_refused() -> None:
+    family = ROWS["puri_vincze"].family
+    falling = symbolic.Piece("sign_difference", (-sp.S.One,), -sp.S.One)
+    softly_falling = symbolic.Piece("soft_sign_difference", (-sp.S.One, divergences.width), -sp.S.One)
+    assert not emit.increases(family, falling)
+    assert not emit.increases(ROWS["softened_total_variation"].family, softly_falling)
 
 
 def test_tails_that_are_not_f_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

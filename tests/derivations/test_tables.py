@@ -18,7 +18,7 @@ SLOPES = {
     "jeffreys": lambda t: math.log(t) + 1 - 1 / t,
     "triangular": lambda t: (t - 1) * (t + 3) / (t + 1) ** 2,
 }
-CURVATURE, FORCE, LIMIT = "$f''(1)$", "force at one-hot $p$", "$t f'(t)$ as $t \\to 0$"
+CURVATURE, FORCE, LIMIT = "$f''(1)$", "force at one-hot $p$", "$L$"
 
 
 def split(line: str) -> list[str]:
@@ -31,7 +31,7 @@ def cells() -> Cells:
     found: Cells = {row.name: {} for row in DIVERGENCES}
     for table in tables.divergence_table().strip().split("\n\n"):
         heading, _, *lines = table.splitlines()
-        assert [split(line)[0].split("`")[1] for line in lines] == list(found)
+        assert [split(line)[0].split("`")[1].split()[0] for line in lines] == list(found)
         for name, line in zip(found, lines, strict=True):
             found[name] |= dict(zip(split(heading), split(line), strict=True))
     return found
@@ -59,10 +59,9 @@ def test_curvature_at_one(name: str, cells: Cells) -> None:
     assert float(numerator) / float(denominator or 1) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("row", DIVERGENCES, ids=lambda row: row.name)
-def test_title_and_source_are_given(row, cells: Cells) -> None:
-    assert cells[row.name]["source"] == row.source
-    assert row.title in tables.divergence_table()
+@pytest.mark.parametrize("line", tables.divergence_table().splitlines())
+def test_no_bar_inside_a_cell_ends_it(line: str) -> None:
+    assert line.count("|") in (0, 4, 6)
 
 
 def test_among_the_papers_three_only_rkl_keeps_a_force(cells: Cells) -> None:

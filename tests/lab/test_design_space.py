@@ -27,6 +27,7 @@ def test_every_registered_divergence_is_on_the_map():
         ("neyman", (-2, 0), "grows"),
         ("hellinger", (-0.5, 0), "fades"),
         ("pearson", (0, 1), "vanishes"),
+        ("total_variation", (0, 0), "vanishes"),
     ],
 )
 def test_places_of_the_textbook_divergences(name: str, place: tuple[float, float], force: str):
@@ -53,8 +54,6 @@ def test_the_alpha_alike_agrees_to_third_order(design: design_space.Design):
 
 @pytest.mark.parametrize("design", DESIGNS, ids=IDS)
 def test_the_weight_in_units_of_q_is_t_times_the_slope(design: design_space.Design):
-    if design.curvature is None:
-        pytest.skip("a kink")
     at = [0.01, 0.5, 3.0]
     expected = [float((t * symbolic.slope(design.divergence.generator)).subs(t, x)) for x in map(sp.Float, at)]
     found = design_space.weight_at(design.divergence, torch.tensor(at, dtype=torch.float64))
@@ -76,10 +75,10 @@ def test_the_bound_of_rkl():
     assert design_space.force_bound(design_space.design("rkl"), 0.01) == pytest.approx(2 * (1 + 0.99))
 
 
-def test_absolute_values_are_resolved_on_each_side():
-    generator = sp.Abs(t - 1) / 2
-    assert design_space.on_one_side(generator, sp.Integer(3)) == (t - 1) / 2
-    assert design_space.on_one_side(generator, sp.Rational(1, 3)) == (1 - t) / 2
+@pytest.mark.parametrize(("name", "curvature"), [("total_variation", None), ("puri_vincze", None), ("vajda_chi4", 0)])
+def test_what_is_not_like_a_parabola_at_agreement(name: str, curvature: float | None):
+    found = design_space.design(name)
+    assert (found.curvature, found.resembles, found.scale) == (curvature, None, 1)
 
 
 def test_wrongly_sure_raises_one_wrong_class():

@@ -36,6 +36,7 @@ PLAIN_GENERATORS: dict[str, Generator] = {
     "arithmetic_geometric": lambda t: (t + 1) / 2 * ((t + 1) / (2 * t.sqrt())).log(),
     "perimeter": lambda t: (1 + t**2).sqrt() - (1 + t) / math.sqrt(2),
     "exponential": lambda t: (t - 1).exp() - t,
+    "total_variation": lambda t: (t - 1).abs() / 2,
 }
 
 
@@ -51,6 +52,11 @@ PLAIN_FAMILIES: dict[str, Callable[[float], Generator]] = {
     "skewed_js": lambda s: lambda t: s * t * t.log() - (s * t + 1 - s) * (s * t + 1 - s).log(),
     "skewed_rkl": lambda s: lambda t: -(s * t + 1 - s).log(),
     "blended_chi_squared": lambda b: lambda t: (t - 1) ** 2 / (b * t + 1 - b),
+    "softened_total_variation": lambda w: lambda t: (((t - 1) ** 2 + w**2).sqrt() - w) / 2,
+    "puri_vincze": lambda k: lambda t: (t - 1).abs() ** k / (t + 1) ** (k - 1) / 2,
+    "osterreicher_vajda": lambda b: (
+        lambda t: b / (b - 1) * ((1 + t**b) ** (1 / b) - 2 ** (1 / b - 1) * (1 + t))
+    ),
 }
 FAMILY_REFERENCES: dict[str, Callable[[float], exact.Reference]] = {
     "alpha": exact.alpha_reference,
@@ -60,6 +66,9 @@ FAMILY_REFERENCES: dict[str, Callable[[float], exact.Reference]] = {
     "skewed_js": exact.skewed_js_reference,
     "skewed_rkl": exact.skewed_rkl_reference,
     "blended_chi_squared": exact.blended_reference,
+    "softened_total_variation": exact.softened_total_variation_reference,
+    "puri_vincze": exact.puri_vincze_reference,
+    "osterreicher_vajda": exact.osterreicher_vajda_reference,
 }
 PARAMETERS = {
     "alpha": ALPHAS,
@@ -69,6 +78,9 @@ PARAMETERS = {
     "skewed_js": (0.25, 0.875),
     "skewed_rkl": (0.875,),
     "blended_chi_squared": (0.25,),
+    "softened_total_variation": (0.25,),
+    "puri_vincze": (1.5, 3.0),
+    "osterreicher_vajda": (0.3, 4.0),
 }
 
 

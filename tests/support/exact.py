@@ -86,6 +86,7 @@ REFERENCES: dict[str, Reference] = {
     "exponential": Reference(
         lambda p, q: p * (mpmath.exp(p / q - 1) - 1), lambda p, q: q * mpmath.exp(p / q - 1) - p
     ),
+    "total_variation": Reference(lambda p, q: p * mpmath.sign(p - q) / 2, lambda p, q: abs(p - q) / 2),
 }
 
 
@@ -144,6 +145,46 @@ def blended_reference(blend: float) -> Reference:
     return Reference(
         lambda p, q: p * (2 * (p - q) / mixed(p, q) - b * ((p - q) / mixed(p, q)) ** 2),
         lambda p, q: (p - q) ** 2 / mixed(p, q),
+    )
+
+
+def softened_total_variation_reference(width: float) -> Reference:
+    """(sqrt((p - q)^2 + w^2 q^2) - w q)/2: w = p (p - q)/(2 sqrt((p - q)^2 + w^2 q^2))."""
+
+    def root(p: mpf, q: mpf) -> mpf:
+        return mpmath.sqrt((p - q) ** 2 + (mpf(width) * q) ** 2)
+
+    return Reference(
+        lambda p, q: p * (p - q) / (2 * root(p, q)) if p != q else mpf(0),
+        lambda p, q: (root(p, q) - mpf(width) * q) / 2,
+    )
+
+
+def puri_vincze_reference(exponent: float) -> Reference:
+    """|p - q|^k/(2 (p + q)^(k - 1)), differentiated by the quotient rule."""
+    k = mpf(exponent)
+
+    def share(p: mpf, q: mpf) -> mpf:
+        return abs(p - q) / (p + q)
+
+    return Reference(
+        lambda p, q: p * share(p, q) ** (k - 1) * (k * mpmath.sign(p - q) - (k - 1) * share(p, q)) / 2,
+        lambda p, q: abs(p - q) * share(p, q) ** (k - 1) / 2,
+    )
+
+
+def osterreicher_vajda_reference(beta: float) -> Reference:
+    """b/(b - 1) times the power sum (p^b + q^b)^(1/b) less that of two equal parts; at b = 1 twice Jensen-Shannon."""
+    if beta == 1:
+        return REFERENCES["gan"]
+    b = mpf(beta)
+
+    def power_sum(p: mpf, q: mpf) -> mpf:
+        return (p**b + q**b) ** (1 / b)
+
+    return Reference(
+        lambda p, q: p * b / (b - 1) * ((p / power_sum(p, q)) ** (b - 1) - mpf(2) ** (1 / b - 1)) if p else mpf(0),
+        lambda p, q: b / (b - 1) * (power_sum(p, q) - mpf(2) ** (1 / b - 1) * (p + q)),
     )
 
 

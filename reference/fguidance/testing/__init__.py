@@ -1,9 +1,36 @@
-"""The property suite: test a divergence of one's own in one line, now and in every CI run."""
+"""The property suite: test a divergence of one's own in one line, now and in every CI run.
 
+`strategies` holds the Hypothesis strategies that the checks draw from, for properties of one's own::
+
+    from hypothesis import given
+    from fguidance.testing import strategies
+
+    @given(strategies.cases())
+    def test_the_force_sums_to_zero(case):
+        assert abs(my_force(case.logits, case.log_q).sum()) < 1e-12
+"""
+
+from fguidance.testing import strategies
 from fguidance.testing.declaration import Declaration
 from fguidance.testing.parametrize import parametrize_with_checks
 from fguidance.testing.record import Record
 from fguidance.testing.report import DivergenceFailed, Report
+from fguidance.testing.strategies import Case, Pair, cases, log_ratios, logits, pairs, targets
 from fguidance.testing.suite import check_divergence
 
-__all__ = ["Declaration", "DivergenceFailed", "Record", "Report", "check_divergence", "parametrize_with_checks"]
+__all__ = [
+    "Case",
+    "Declaration",
+    "DivergenceFailed",
+    "Pair",
+    "Record",
+    "Report",
+    "cases",
+    "check_divergence",
+    "log_ratios",
+    "logits",
+    "pairs",
+    "parametrize_with_checks",
+    "strategies",
+    "targets",
+]

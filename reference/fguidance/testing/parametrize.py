@@ -18,10 +18,13 @@ class BoundCheck:
     def __init__(self, check: Check, max_examples: int | None) -> None:
         self.check = check
         self.max_examples = max_examples
+        self.fguidance_examples: int | None = None
 
     def __call__(self, subject: Subject) -> None:
         """Run the check; skip, fail or mark as expected what its record says."""
-        settle(run_check(self.check, subject, max_examples=self.max_examples))
+        record = run_check(self.check, subject, max_examples=self.max_examples)
+        self.fguidance_examples = record.examples
+        settle(record)
 
     def __repr__(self) -> str:
         return self.check.name

@@ -1,11 +1,13 @@
 """The tests that the pytest plugin adds: one for each check of each divergence that was named."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from fguidance.testing.check import Check
 from fguidance.testing.record import Record
+from fguidance.testing.report_text import details, printable
 from fguidance.testing.runner import run_check
 from fguidance.testing.specification import resolve
 from fguidance.testing.subject import Subject, as_subject
@@ -19,14 +21,17 @@ class CheckItem(pytest.Item):
         super().__init__(**keywords)  # type: ignore[arg-type]
         self.check = check
         self.subject = subject
+        self.fguidance_examples: int | None = None
 
     def runtest(self) -> None:
         """Run the check; skip, fail or mark as expected what its record says."""
-        settle(run_check(self.check, self.subject))
+        record = run_check(self.check, self.subject)
+        self.fguidance_examples = record.examples
+        settle(record)
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None) -> str:
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The record's own words; a traceback through the suite would help nobody."""
-        return str(excinfo.value)
+        return str(excinfo.value) if excinfo.errisinstance(CheckFailed) else super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[str, None, str]:
         """Where pytest says that the test is."""
@@ -48,8 +53,8 @@ def settle(record: Record) -> None:
     if record.status == "expected":
         pytest.xfail(record.reason)
     if record.status == "failed":
-        parts = (f"{record.title} {record.reason}", f"counterexample: {record.counterexample}", record.reproduce)
-        raise CheckFailed("\n".join((*filter(None, parts), f"{record.examples} examples were run")))
+        parts = (record.title, *details(record), f"{record.examples} examples were run")
+        raise CheckFailed("\n".join(parts))
 
 
 def collect(session: pytest.Session, specifications: list[str]) -> Iterator[pytest.Item]:
@@ -63,7 +68,7 @@ def collect(session: pytest.Session, specifications: list[str]) -> Iterator[pyte
             subject = as_subject(resolve(text))
             checks = selected(None, subject)
         except (TypeError, ValueError) as error:
-            raise pytest.UsageError(f"--divergence {text}: {error}") from error
+            raise pytest.UsageError(printable(f"--divergence: {error}")) from error
         for check in checks:
             name = f"{text}::{check.name}"
             yield CheckItem.from_parent(session, name=name, nodeid=name, check=check, subject=subject)

@@ -1,9 +1,13 @@
 """What a run of the suite leaves behind: one record per check."""
 
+import ast
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Status = Literal["passed", "failed", "expected", "skipped"]
+STATUSES: tuple[Status, ...] = ("passed", "failed", "expected", "skipped")
+_ARGUMENTS = re.compile(r"@reproduce_failure(\(.*\))", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -14,7 +18,7 @@ class Record:
         check: the check's name.
         title: the property, as a sentence.
         status: ``expected`` is a failure that was declared, ``skipped`` a check that does not apply.
-        reason: why it failed or was skipped; empty where it passed.
+        reason: why it failed or was skipped; empty where it passed, unless there is something to add.
         counterexample: the smallest input that shows the failure, name to value in plain Python numbers and lists.
         examples: how many examples were really run.
         seconds: wall time.
@@ -29,3 +33,20 @@ class Record:
     examples: int = 0
     seconds: float = 0.0
     reproduce: str = ""
+
+    @property
+    def reproduce_failure(self) -> tuple[str, bytes] | None:
+        """Hypothesis' version and blob, for `check_divergence(..., checks=[check], reproduce_failure=...)`."""
+        found = _ARGUMENTS.fullmatch(self.reproduce)
+        if found is None:
+            return None
+        version, blob = ast.literal_eval(found.group(1))
+        return version, blob
+
+    @property
+    def reproduce_call(self) -> str:
+        """The call that runs the failing example alone; empty where there is none."""
+        found = self.reproduce_failure
+        if found is None:
+            return ""
+        return f"check_divergence(..., checks=[{self.check!r}], reproduce_failure={found!r})"

@@ -3,21 +3,20 @@
 import hashlib
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
-import numpy as np
-import torch
+import hypothesis
 from hypothesis import HealthCheck, given, reproduce_failure, seed, settings
-from hypothesis.errors import UnsatisfiedAssumption
-from torch import Tensor
+from hypothesis.errors import DidNotReproduce, UnsatisfiedAssumption
 
 from fguidance.testing.check import Check, Violation
+from fguidance.testing.plain import plain
 from fguidance.testing.record import Record
 from fguidance.testing.subject import Subject
 
 _REPRODUCE = re.compile(r"@reproduce_failure\(.*\)")
+NO_LONGER_FAILS = "the example that failed passes now"
 
 
 @dataclass
@@ -45,6 +44,9 @@ def run_check(
         max_examples: how many examples to try; None takes the active Hypothesis profile's number.
         reproduce: Hypothesis' version and blob of a failing example, to run that one alone.
         random_seed: a seed for the examples; None leaves it to the profile.
+
+    Raises:
+        ValueError: `reproduce` belongs to another check or to another version of Hypothesis.
     """
     start = time.perf_counter()
     inapplicable = check.applies(subject)
@@ -55,14 +57,16 @@ def run_check(
     if random_seed is not None:
         test = seed(random_seed)(test)
     if reproduce is not None:
-        test = reproduce_failure(*reproduce)(test)
+        test = _of_one_example(test, reproduce)
     try:
         test()
+    except DidNotReproduce as error:
+        record = _not_reproduced(check, trace, error)
     except Exception as error:  # whatever a user's code raises is a failure of that code
         record = _failed(check, trace, error)
     else:
         record = _passed(check, trace)
-    return _against_declaration(replace(record, seconds=time.perf_counter() - start), subject)
+    return against_declaration(replace(record, seconds=time.perf_counter() - start), subject)
 
 
 def _test(check: Check, subject: Subject, trace: _Trace, max_examples: int | None) -> Any:
@@ -79,7 +83,6 @@ def _test(check: Check, subject: Subject, trace: _Trace, max_examples: int | Non
             raise
 
     test.__name__ = test.__qualname__ = f"check_{check.name}"
-    test.hypothesis_key = f"{check.name}:{subject.name}"  # type: ignore[attr-defined]
     decorated: Any = given(check.examples(subject))(test)
     decorated.hypothesis.inner_test._hypothesis_internal_add_digest = _digest(check, subject)
     return settings(_settings(check, max_examples))(decorated)
@@ -99,6 +102,19 @@ def _settings(check: Check, max_examples: int | None) -> settings:
         active, max_examples=most, deadline=None, print_blob=True, report_multiple_bugs=False,
         suppress_health_check=quiet,
     )  # fmt: skip
+
+
+def _of_one_example(test: Any, reproduce: tuple[str, bytes]) -> Any:
+    version, blob = reproduce
+    if version != hypothesis.__version__:
+        raise ValueError(f"reproduce_failure: it is of Hypothesis {version}, but this is {hypothesis.__version__}")
+    return reproduce_failure(version, blob)(test)
+
+
+def _not_reproduced(check: Check, trace: _Trace, error: DidNotReproduce) -> Record:
+    if trace.examples == 0:
+        raise ValueError(f"reproduce_failure: it holds no example of {check.name}: {error}") from error
+    return Record(check.name, check.title, "passed", NO_LONGER_FAILS, examples=trace.examples)
 
 
 def _passed(check: Check, trace: _Trace) -> Record:
@@ -125,24 +141,8 @@ def _named(example: Any) -> dict[str, object]:
     return {"example": example}
 
 
-def plain(value: object) -> Any:
-    """The value as plain Python numbers, strings, lists and dictionaries, for JSON and for reading."""
-    if isinstance(value, Tensor):
-        return value.detach().double().tolist() if value.is_floating_point() else value.detach().tolist()
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if is_dataclass(value) and not isinstance(value, type):
-        return {entry.name: plain(getattr(value, entry.name)) for entry in fields(value)}
-    if isinstance(value, dict):
-        return {str(name): plain(entry) for name, entry in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [plain(entry) for entry in value]
-    if isinstance(value, torch.dtype):
-        return str(value).removeprefix("torch.")
-    return value if isinstance(value, bool | int | float | str | None) else str(value)
-
-
-def _against_declaration(record: Record, subject: Subject) -> Record:
+def against_declaration(record: Record, subject: Subject) -> Record:
+    """The record as it counts where the check was declared to fail."""
     reason = subject.declaration.expected_failures.get(record.check)
     if reason is None or record.status == "skipped":
         return record

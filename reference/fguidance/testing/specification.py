@@ -30,9 +30,9 @@ def resolve(text: str) -> Any:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the user's module raises
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
         raise ValueError(f"{text}: cannot import {module_name}: {type(error).__name__}: {error}") from error
     try:
         return reduce(getattr, path.split("."), module)
-    except AttributeError as error:
-        raise ValueError(f"{text}: {error}") from None
+    except AttributeError:
+        raise ValueError(f"{text}: the module {module_name} has no {path}") from None

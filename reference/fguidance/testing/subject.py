@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fguidance.divergence import Divergence, divergence, divergence_names
 from fguidance.testing.declaration import Declaration
+from fguidance.testing.plain import plain
 
 if TYPE_CHECKING:
     import sympy as sp
@@ -56,6 +57,22 @@ class Subject:
         """The dtypes that are promised to work."""
         return tuple(getattr(torch, name) for name in self.declaration.dtypes)
 
+    def parts(self) -> dict[str, Function]:
+        """What it has of value, weight and logit_gradient, by name."""
+        found = {part: getattr(self, part) for part in PARTS}
+        return {part: function for part, function in found.items() if function is not None}
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is known of it, in plain types for JSON."""
+        return {
+            "generator": None if self.generator is None else str(self.generator),
+            "parts": list(self.parts()),
+            "array": self.array,
+            "differentiable": self.differentiable,
+            "derived": self.derived,
+            "declaration": plain(self.declaration),
+        }
+
 
 def as_subject(source: Any, declaration: Declaration | None = None, name: str | None = None) -> Subject:
     """Bring what a user has to the shape that the checks take.
@@ -74,8 +91,10 @@ def as_subject(source: Any, declaration: Declaration | None = None, name: str | 
     import sympy as sp
 
     if isinstance(source, type):
-        source = source()
+        source = _made(source)
     stated = declaration or getattr(source, "declaration", None) or Declaration()
+    if not isinstance(stated, Declaration):
+        raise TypeError(f"declaration must be a Declaration, not {type(stated).__name__}")
     if isinstance(source, str) and source in divergence_names():
         source = divergence(source)
     if isinstance(source, str | sp.Expr):
@@ -85,12 +104,22 @@ def as_subject(source: Any, declaration: Declaration | None = None, name: str | 
     return _from_functions(source, stated, name)
 
 
+def _made(source: type) -> Any:
+    try:
+        return source()
+    except Exception as error:  # whatever the user's class raises
+        reason = f"{type(error).__name__}: {error}"
+        raise TypeError(f"{source.__name__} cannot be made without arguments, give an instance: {reason}") from error
+
+
 def _from_divergence(source: Divergence, stated: Declaration, name: str | None) -> Subject:
     value = source.value if source.is_divergence else None
     if source.needs_full_support:
         stated = stated.with_changes(full_support=True)
+    if not source.is_smooth:
+        stated = stated.with_changes(smooth=False)
     return Subject(
-        name=name or source.name,
+        name=name or source.label,
         value=value,
         weight=source.weight,
         logit_gradient=source.logit_gradient,

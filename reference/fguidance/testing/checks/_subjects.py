@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from hypothesis import assume
 from torch import Tensor
 
 from fguidance.testing.subject import Function, Subject
@@ -67,8 +68,15 @@ def weight_of(subject: Subject) -> Function:
     return subject.weight
 
 
+def away_from_kinks(subject: Subject, logits: Tensor, log_q: Tensor) -> None:
+    """Give up an example at a kink, where rounding alone decides between two slopes."""
+    log_p = torch.log_softmax(logits.detach(), -1)
+    assume(subject.declaration.smooth or bool(((log_p - log_q).abs() > 0.05).all()))
+
+
 def force_of(subject: Subject, logits: Tensor, log_q: Tensor) -> Tensor:
     """The subject's own force, or that of its weights, w - p sum(w)."""
+    away_from_kinks(subject, logits, log_q)
     if subject.logit_gradient is not None:
         return subject.logit_gradient(logits, log_q)
     log_p = torch.log_softmax(logits, -1)

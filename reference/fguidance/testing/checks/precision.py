@@ -9,7 +9,15 @@ from torch import Tensor
 
 from fguidance.testing import exact, strategies
 from fguidance.testing.check import Violation, check
-from fguidance.testing.checks._subjects import both, full_dtypes, value_of, weight_of, with_force, with_generator
+from fguidance.testing.checks._subjects import (
+    away_from_kinks,
+    both,
+    full_dtypes,
+    value_of,
+    weight_of,
+    with_force,
+    with_generator,
+)
 from fguidance.testing.strategies import Case, Pair
 from fguidance.testing.subject import Subject
 from fguidance.testing.tolerance import ULPS, conditioning, eps, require_close
@@ -119,6 +127,7 @@ def value_is_right_near_equality(subject: Subject, pair: Pair) -> None:
 
 def _require_force(subject: Subject, case: Case, ulps: float, of_weights: bool) -> None:
     assert subject.logit_gradient is not None
+    away_from_kinks(subject, case.logits, case.log_q)
     force, weights, probabilities = exact.force(_generator(subject), case.logits, case.log_q)
     wanted = torch.tensor([_as_float(entry) for entry in force], dtype=torch.float64)
     largest = max(map(abs, force))

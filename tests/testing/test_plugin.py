@@ -1,0 +1,121 @@
+"""`pytest --divergence` needs no test file, and behaves as pytest does."""
+
+from xml.etree import ElementTree
+
+import pytest
+
+from fguidance.testing.check import CHECKS
+
+pytest_plugins = ["pytester"]
+
+MODULE = """
+from fguidance.testing import Declaration
+from tests.testing.test_subject import InTorch
+
+
+class Right(InTorch):
+    pass
+
+
+class Negative(InTorch):
+    declaration = Declaration(expected_failures={"weight_is_gradient_of_value": "its sign is another"})
+
+    def weight(self, log_p, log_q):
+        return -super().weight(log_p, log_q)
+
+
+class Crashes:
+    def __init__(self):
+        raise RuntimeError("no luck")
+"""
+
+
+@pytest.fixture(autouse=True)
+def package(pytester: pytest.Pytester) -> None:
+    """A folder without a test, and a module elsewhere."""
+    elsewhere = pytester.mkpydir("plugin_package")
+    (elsewhere / "module.py").write_text(MODULE)
+    pytester.syspathinsert()
+
+
+def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments)
+
+
+def test_all_checks_are_collected_and_none_is_run(pytester: pytest.Pytester) -> None:
+    result = run(pytester, "--divergence", "plugin_package.module:Right", "--collect-only", "-q")
+    assert result.ret == 0
+    names = [line for line in result.outlines if "::" in line]
+    assert names == [f"plugin_package.module:Right::{check}" for check in CHECKS]
+    result.stdout.fnmatch_lines([f"{len(CHECKS)} tests collected*"])
+    assert "fguidance: " not in result.stdout.str()
+
+
+def test_some_are_chosen_and_their_examples_counted(pytester: pytest.Pytester) -> None:
+    result = run(pytester, "--divergence", "plugin_package.module:Right", "-k", "homogeneous or not_negative")
+    result.assert_outcomes(passed=2, deselected=len(CHECKS) - 2)
+    result.stdout.fnmatch_lines([
+        f"collected {len(CHECKS)} items / {len(CHECKS) - 2} deselected / 2 selected",
+        "fguidance: 2 checks ran 100 examples",
+    ])
+
+
+def test_failures_are_shown_in_the_records_words(pytester: pytest.Pytester) -> None:
+    arguments = ("--divergence", "plugin_package.module:Negative", "-k", "step_against or of_value or sums_to", "-rs")
+    result = run(pytester, *arguments)
+    assert result.ret == 1
+    result.assert_outcomes(failed=1, xfailed=1, skipped=2, deselected=len(CHECKS) - 4)
+    result.stdout.fnmatch_lines([
+        "*Negative: a_step_against_the_force_lowers_the_value*",
+        "A small step of the logits along minus the force lowers the divergence.",
+        "the divergence goes from * to *",
+        "counterexample: {*",
+        "reproduce: check_divergence(..., checks=?'a_step_against_the_force_lowers_the_value'?, *",
+        "* examples were run",
+        "*no logit_gradient is given*",
+    ])
+    assert "Traceback" not in result.stdout.str()
+
+
+def test_the_first_failure_ends_it(pytester: pytest.Pytester) -> None:
+    result = run(pytester, "--divergence", "plugin_package.module:Negative", "-x", "-k", "step_against or homogen")
+    result.assert_outcomes(failed=1, deselected=len(CHECKS) - 2)
+
+
+def test_the_ini_option_and_two_divergences(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\ndivergence =\n    plugin_package.module:Right\n    t*log(t)\n")
+    result = run(pytester, "--divergence", "js", "-k", "force_sums_to_zero", "-v")
+    result.assert_outcomes(passed=2, skipped=1, deselected=3 * (len(CHECKS) - 1))
+    for name in ("plugin_package.module:Right", "t[*]log(t)", "js"):
+        result.stdout.fnmatch_lines([f"{name}::force_sums_to_zero *"])
+
+
+def test_junit_has_the_number_of_examples(pytester: pytest.Pytester) -> None:
+    run(pytester, "--divergence", "js", "-k", "force_sums_to_zero", "--junitxml=out.xml")
+    (noted,) = ElementTree.parse(pytester.path / "out.xml").iter("property")
+    assert (noted.get("name"), noted.get("value")) == ("fguidance_examples", "50")
+
+
+def test_tests_of_ones_own_run_beside_it(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_homogeneous(): pass")
+    run(pytester, "--divergence", "js", "-k", "homogeneous").assert_outcomes(passed=2, deselected=len(CHECKS) - 1)
+    result = run(pytester)
+    result.assert_outcomes(passed=1)
+    assert "fguidance: " not in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("specification", "message"),
+    (
+        ("t^2", "generator 't^2', column 2: '^' is not allowed"),
+        ("plugin_package.module:Nothing", "the module plugin_package.module has no Nothing"),
+        ("plugin_nowhere:Mine", "cannot import plugin_nowhere"),
+        ("plugin_package.module:Crashes", "Crashes cannot be made without arguments"),
+        ("plugin_package.module:MODULE", "the module plugin_package.module has no MODULE"),
+    ),
+)  # fmt: skip
+def test_a_bad_specification_is_a_usage_error(pytester: pytest.Pytester, specification: str, message: str) -> None:
+    result = run(pytester, "--divergence", specification)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert message in result.stderr.str()
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()

@@ -32,7 +32,7 @@ checksum = $(shell { printf '%s ' '$(CURDIR)'; cat $(1); } 2>/dev/null | cksum |
 INSTALLED := $(VENV)/installed-$(call checksum,pyproject.toml constraints.txt)
 DERIVED := .make/derived-$(call checksum,pyproject.toml constraints.txt derivations/*.py reference/fguidance/symbolic.py)
 
-.PHONY: help book test derive generate check-generated lint serve clean
+.PHONY: help book test bench mutation derive generate check-generated lint serve clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,15 @@ endif
 
 test: $(INSTALLED)  ## run the tests (make test ARGS="-k name" for some of them)
 	@$(PY) -m pytest $(ARGS)
+
+bench: $(INSTALLED)  ## measure time and memory, and write book/results/benchmarks.json
+	@mkdir -p .make
+	@$(PY) -m pytest -p no:cacheprovider -o python_files='bench_*.py' -o timeout=0 --benchmark-warmup=on \
+	  --benchmark-columns=median,iqr,rounds --benchmark-json=.make/benchmark.json tests/benchmarks $(ARGS)
+	@$(PY) -m tests.benchmarks.record .make/benchmark.json
+
+mutation: $(INSTALLED)  ## change the reference one small place at a time and see the tests fail (hours; resumes)
+	@$(PY) -m tests.mutation.run $(ARGS)
 
 derive: $(INSTALLED)  ## prove every claim of the ledger; fails if one proof does
 	@$(PY) -m derivations.ledger

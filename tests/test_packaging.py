@@ -17,10 +17,12 @@ import fguidance
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "reference" / "fguidance"
 
+PLUGIN = "fguidance_pytest.py"
+
 
 def package_files() -> set[str]:
-    files = (path for path in PACKAGE.rglob("*") if path.suffix == ".py" or path.name == "py.typed")
-    return {path.relative_to(PACKAGE.parent).as_posix() for path in files}
+    files = (path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".html") or path.name == "py.typed")
+    return {path.relative_to(PACKAGE.parent).as_posix() for path in files} | {PLUGIN}
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,8 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
+    (source / "reference").mkdir()
+    shutil.copy(PACKAGE.parent / PLUGIN, source / "reference")
     shutil.copytree(PACKAGE, source / "reference" / "fguidance", ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-m", "build", "--no-isolation", "--sdist", "--wheel", str(source)]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -42,7 +42,7 @@ class Divergence:
 
     @property
     def label(self) -> str:
-        """The name, with the parameter of a family's member: ``alpha(alpha=0.3)``."""
+        """The name, with the parameter of a family's member, as in ``alpha(alpha=0.3)``."""
         given = ", ".join(f"{name}={value:g}" for name, value in self.parameters.items())
         return f"{self.name}({given})" if given else self.name
 

@@ -51,7 +51,7 @@ test: $(INSTALLED)  ## run the tests (make test ARGS="-k name" for some of them)
 
 bench: $(INSTALLED)  ## measure time and memory, and write book/results/benchmarks.json
 	@mkdir -p .make
-	@$(PY) -m pytest -p no:cacheprovider -o python_files='bench_*.py' -o timeout=0 --benchmark-warmup=on \
+	@$(PY) -m pytest -p no:cacheprovider -o python_files='bench_*.py' -o timeout=0 -W default --benchmark-warmup=on \
 	  --benchmark-columns=median,iqr,rounds --benchmark-json=.make/benchmark.json tests/benchmarks $(ARGS)
 	@$(PY) -m tests.benchmarks.record .make/benchmark.json
 

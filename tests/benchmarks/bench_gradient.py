@@ -8,7 +8,7 @@ from torch.profiler import profile
 import fguidance as fg
 from tests.benchmarks.plain import GUIDED, gradient_by_autograd, guidance, inputs
 
-BATCH, CLASSES = 256, 1000
+BATCH, CLASSES, FEW = 256, 1000, 4
 SIZES = (10, 100, 1000, 10_000, 100_000)
 divergences = pytest.mark.parametrize("name", GUIDED)
 
@@ -49,8 +49,13 @@ def test_divergence_alone(benchmark, faithful):
 
 @pytest.mark.parametrize("classes", SIZES)
 def test_growth(benchmark, classes):
-    logits, labels, _ = inputs(32, classes)
+    logits, labels, _ = inputs(FEW, classes)
     benchmark(guidance("js").logit_gradient, logits, labels)
+
+
+@pytest.mark.parametrize("classes", SIZES)
+def test_growth_of_autograd(benchmark, classes):
+    benchmark(gradient_by_autograd, "js", *inputs(FEW, classes))
 
 
 def peak_memory(function, *arguments: Tensor) -> int:

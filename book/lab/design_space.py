@@ -26,6 +26,7 @@ class Design:
         at_infinity: the power r with which it grows at infinity, at least 0; infinite for an exponential.
         curvature: f''(1), 0 for a generator that is flatter than a parabola there and None for one that is sharper.
         resembles: the parameter of the alpha family that agrees to third order at p = q; None if there is no such.
+        largest: the supremum of D over all pairs of distributions, perhaps infinite.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Design:
     at_infinity: float
     curvature: float | None
     resembles: float | None
+    largest: float
 
     @property
     def force(self) -> str:
@@ -62,6 +64,7 @@ def design(name: str) -> Design:
         float(at_infinity),
         curvature,
         resembles,
+        float(sum(symbolic.end_values(divergence.generator))),
     )
 
 

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -11,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+import fguidance as fg
 from lab import forces
 from lab.design_space import FORCES, Design, force_length, weight_at, wrongly_sure
 from lab.style import COLOURS, WIDTH
@@ -20,6 +20,7 @@ SHADES = {
 }  # fmt: skip
 LINES = {0.0: "-", math.inf: ":"}
 TOP = 4.4  # where an exponential's infinite power is drawn
+CROWD = 5  # more names than this do not fit beside their point
 
 
 def line(design: Design) -> dict[str, object]:
@@ -65,20 +66,38 @@ def _sharing(designs: Sequence[Design]) -> dict[tuple[float, float], list[Design
 
 
 def _name(axes: Axes, at: tuple[float, float], names: Sequence[str]) -> None:
-    """Names beside a point: below each other to the left of it where there is room, else in lines to the right."""
-    to_the_left = -1 <= at[0] < 0
-    text = "\n".join(names) if to_the_left else textwrap.fill(", ".join(names), 24, break_long_words=False)
+    """Names beside a point, below each other where there is room; a crowd in a box of its own."""
+    if len(names) > CROWD:
+        _name_crowd(axes, at, names)
+        return
+    place, offset = ("left", (6, 4)) if at[0] == 0 else ("right", (-5, 4)) if at[0] >= -1 else ("center", (0, 6))
+    text = (", " if at[0] == 0 else "\n").join(names)
+    axes.annotate(text, at, offset, textcoords="offset points", fontsize=7.5, va="bottom", ha=place, linespacing=1.05)
+
+
+def _name_crowd(axes: Axes, at: tuple[float, float], names: Sequence[str]) -> None:
+    """Many names below each other in the free space at the right, and beside the point where to find them."""
+    axes.text(0.1, 2.68, "\n".join(names), fontsize=7.5, va="top", linespacing=1.05)
+    axes.text(0.1, 2.7, f"at ({at[0]:g}, {at[1]:g}):", fontsize=7.5, va="bottom", weight="bold")
     axes.annotate(
-        text, at, (-5 if to_the_left else 6, 4), textcoords="offset points", fontsize=7.5, va="bottom",
-        ha="right" if to_the_left else "left", linespacing=1.05,
-    )  # fmt: skip
+        f"{len(names)}, named above", at, (6, 4), textcoords="offset points", fontsize=7.5, va="bottom", weight="bold"
+    )
+
+
+def in_two_lines(name: str, longest: int = 17) -> str:
+    """A long name broken after its first underscore that leaves both lines short enough."""
+    if len(name) <= longest:
+        return name
+    breaks = [place + 1 for place, sign in enumerate(name) if sign == "_"]
+    best = min(breaks, key=lambda place: max(place, len(name) - place))
+    return f"{name[:best]}\n{name[best:]}"
 
 
 def gallery(designs: Sequence[Design], epsilon: float, classes: Sequence[int] = (2, 10)) -> Figure:
     """The push on the label's logit against the label's probability, one small panel per divergence."""
     columns, missing = 4, torch.linspace(0, 1, 241, dtype=torch.float64)[1:-1]
     rows = math.ceil(len(designs) / columns)
-    figure, panels = plt.subplots(rows, columns, figsize=(WIDTH, 1.05 * rows + 0.5), sharex=True, sharey=True)
+    figure, panels = plt.subplots(rows, columns, figsize=(WIDTH, 1.15 * rows + 0.5), sharex=True, sharey=True)
     for panel, one in itertools.zip_longest(panels.flat, designs):
         if one is None:
             panel.set_axis_off()
@@ -88,11 +107,31 @@ def gallery(designs: Sequence[Design], epsilon: float, classes: Sequence[int] = 
             panel.axvline(epsilon + (1 - epsilon) / number, color="0.85", linewidth=0.6)
             push = forces.push_on_label(one.divergence, forces.logits_at(missing, number, 0), epsilon) / one.scale
             panel.plot(1 - missing, push, style, color=SHADES[one.force], linewidth=1.2)
-        panel.set_title(f"{one.name}{'' if one.curvature else ' *'}", fontsize=7, pad=4, color=SHADES[one.force])
+        panel.set_title(in_two_lines(one.name) + " *" * (not one.curvature), fontsize=7, pad=4, color=SHADES[one.force])
         panel.set(xlim=(0, 1), ylim=(-1.25, 1.75), xticks=[0, 1], yticks=[-1, 0, 1])
         panel.tick_params(labelsize=7.5)
     figure.supxlabel("p of the label", fontsize=10)
     figure.supylabel("push on its logit / f''(1)", fontsize=10)
+    return figure
+
+
+def kink() -> Figure:
+    """The slopes of total variation and of the families around it, against t near 1."""
+    t = torch.linspace(0, 2.5, 501, dtype=torch.float64)[1:]
+    shown = [
+        ("total_variation", {}, "black", "-"),
+        ("softened_total_variation", {"width": 0.5}, COLOURS["rkl"], "-"),
+        ("softened_total_variation", {"width": 0.1}, COLOURS["rkl"], "--"),
+        ("osterreicher_vajda", {"beta": 4.0}, COLOURS["fkl"], "-"),
+        ("osterreicher_vajda", {"beta": 20.0}, COLOURS["fkl"], "--"),
+        ("puri_vincze", {"exponent": 1.5}, COLOURS["js"], "-"),
+    ]
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.0))
+    for name, parameters, colour, style in shown:
+        divergence = fg.divergence(name, **parameters)
+        axes.plot(t, weight_at(divergence, t) / t, style, color=colour, label=divergence.label, linewidth=1.3)
+    axes.set(xlabel="t = p/q", ylabel="slope f'(t)", xlim=(0, 2.5), ylim=(-1.05, 0.75))
+    axes.legend(loc="lower right", fontsize=7.5)
     return figure
 
 

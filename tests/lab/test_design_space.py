@@ -71,6 +71,30 @@ def test_the_bound_holds_for_random_logits(design: design_space.Design):
     assert math.isinf(bound) == (design.force == "grows")
 
 
+@pytest.mark.parametrize("design", DESIGNS, ids=IDS)
+def test_no_divergence_exceeds_its_largest_value(design: design_space.Design):
+    apart = torch.tensor([[1e-9, 1 - 1e-9], [1 - 1e-9, 1e-9]], dtype=torch.float64).log()
+    found = design.divergence.value(*apart).item()
+    assert found <= design.largest
+    assert found > (0.9 * design.largest if math.isfinite(design.largest) else 4)
+
+
+def test_a_bounded_divergence_keeps_no_force():
+    assert not [one.name for one in DESIGNS if math.isfinite(one.largest) and one.limit != 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("rkl", "rkl"),
+        ("softened_total_variation", "softened_\ntotal_variation"),
+        ("symmetric_chi_squared", "symmetric_\nchi_squared"),
+    ],
+)
+def test_long_names_are_broken(name: str, text: str):
+    assert design_space_figures.in_two_lines(name) == text
+
+
 def test_the_bound_of_rkl():
     assert design_space.force_bound(design_space.design("rkl"), 0.01) == pytest.approx(2 * (1 + 0.99))
 

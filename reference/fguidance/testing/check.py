@@ -1,10 +1,13 @@
 """A check: one property, the examples that it is tried on, and the subjects that it applies to."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from hypothesis import strategies as st
 
 from fguidance.testing.subject import Subject
@@ -44,6 +47,21 @@ class Check:
 CHECKS: dict[str, Check] = {}
 
 
+def _undone(body: Body) -> Body:
+    """The body with gradients recorded; that and other settings are put back whatever a subject does to them."""
+
+    @functools.wraps(body)
+    def run(subject: Subject, example: Any) -> None:
+        dtype = torch.get_default_dtype()
+        try:
+            with torch.enable_grad(), np.errstate():
+                body(subject, example)
+        finally:
+            torch.set_default_dtype(dtype)
+
+    return run
+
+
 def _always(subject: Subject) -> None:
     """The check applies to every subject."""
 
@@ -60,7 +78,7 @@ def check(
         name = body.__name__
         if name in CHECKS:
             raise ValueError(f"a check named {name!r} is already registered")
-        CHECKS[name] = Check(name, title, body, examples, applies, most_examples)
+        CHECKS[name] = Check(name, title, _undone(body), examples, applies, most_examples)
         return body
 
     return register

@@ -19,6 +19,7 @@ class Declaration:
         generator: f(t), t = p/q, as text or a SymPy expression: what `value` and `weight` are held against.
         symmetric: whether D(q, p) = D(p, q).
         smooth: False for a generator with kinks, such as total variation: derivatives are then checked off the kinks.
+        differentiable: False for a value in PyTorch that autograd is not meant to run through.
         saturation: what the force does when the classifier is all but sure of a wrong class.
         bounded: whether the value is bounded over all pairs of distributions.
         full_support: True if every class of the target must have q > 0; False promises that zeros are handled, and
@@ -26,8 +27,10 @@ class Declaration:
         gauge: f'(1) of the weights, w = p f'(p/q). The house's weights have 0; another constant leaves the force as
             it is.
         dtypes: the floating-point types that are promised to work, from ``float16`` to ``float64``.
-        precision: ``"plain"`` asks for what careful arithmetic gives, ``"faithful"`` for the leading digits of the
-            force however one-hot p is. None stands for faithful where this library derived the divergence, else plain.
+        precision: ``"plain"`` asks for what ordinary rounding leaves: a value to a few ulps of 1, a force to a few
+            ulps of the largest weight, log-ratios as large as the cube of the ratio can be held. ``"faithful"`` asks
+            for the leading digits of the value however close p is to q, and of the force however one-hot p is. None
+            stands for faithful where this library derived the divergence, else plain.
         array: the library of the arrays it takes, found by trying where None.
         expected_failures: check name to the reason why that check must fail; a check that then passes is a failure.
     """
@@ -35,6 +38,7 @@ class Declaration:
     generator: "str | sp.Expr | None" = None
     symmetric: bool | None = None
     smooth: bool = True
+    differentiable: bool = True
     saturation: Saturation | None = None
     bounded: bool | None = None
     full_support: bool | None = None

@@ -24,6 +24,22 @@ def _slope(generator: sp.Expr) -> sp.Expr:
     return sp.diff(generator, t)
 
 
+def _value(generator: sp.Expr, at: mpf) -> mpf:
+    """f(t), infinite where it is beyond what mpmath holds."""
+    try:
+        return evaluate(generator, at)
+    except OverflowError:
+        return mpmath.inf
+
+
+def _slope_at(generator: sp.Expr, at: mpf) -> mpf:
+    """f'(t), infinite where it is beyond what mpmath holds: f' increases, so its sign there is that of t - 1."""
+    try:
+        return evaluate(_slope(generator), at)
+    except OverflowError:
+        return mpmath.inf if at > 1 else -mpmath.inf
+
+
 def slope_at_one(generator: sp.Expr) -> mpf:
     """f'(1)."""
     return evaluate(_slope(generator), mpf(1))
@@ -49,7 +65,7 @@ def weights(generator: sp.Expr, log_p: Tensor, log_q: Tensor, gauge: float = 0.0
     with mpmath.workdps(_digits(log_p, log_q)):
         constant = mpf(gauge) - slope_at_one(generator)
         ps, qs = map(_exp, numbers(log_p)), map(_exp, numbers(log_q))
-        return [p * (evaluate(_slope(generator), p / q) + constant) for p, q in zip(ps, qs, strict=True)]
+        return [p * (_slope_at(generator, p / q) + constant) for p, q in zip(ps, qs, strict=True)]
 
 
 def value(generator: sp.Expr, log_p: Tensor, log_q: Tensor) -> mpf:
@@ -58,8 +74,16 @@ def value(generator: sp.Expr, log_p: Tensor, log_q: Tensor) -> mpf:
         slope = slope_at_one(generator)
         ps, qs = map(_exp, numbers(log_p)), map(_exp, numbers(log_q))
         return mpmath.fsum(
-            q * (evaluate(generator, p / q) - slope * (p / q - 1)) for p, q in zip(ps, qs, strict=True)
+            q * (_value(generator, p / q) - slope * (p / q - 1)) for p, q in zip(ps, qs, strict=True)
         )
+
+
+@functools.lru_cache(maxsize=256)
+def bound(generator: sp.Expr) -> float:
+    """The largest value that the divergence takes, f(0) + lim f(t)/t in the gauge; infinite if there is none."""
+    from fguidance.symbolic import end_values
+
+    return float(sum(end_values(generator)))
 
 
 def softmax(logits: Tensor) -> list[mpf]:
@@ -76,6 +100,6 @@ def force(generator: sp.Expr, logits: Tensor, log_q: Tensor) -> tuple[list[mpf],
     with mpmath.workdps(_digits(spread - spread.max(), log_q)):
         ps, qs = softmax(logits), [_exp(entry) for entry in numbers(log_q)]
         constant = slope_at_one(generator)
-        weights = [p * (evaluate(_slope(generator), p / q) - constant) for p, q in zip(ps, qs, strict=True)]
+        weights = [p * (_slope_at(generator, p / q) - constant) for p, q in zip(ps, qs, strict=True)]
         total = mpmath.fsum(weights)
         return [w - p * total for w, p in zip(weights, ps, strict=True)], weights, ps

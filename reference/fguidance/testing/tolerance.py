@@ -18,15 +18,21 @@ def conditioning(log_p: Tensor, log_q: Tensor) -> Tensor:
     return 1 + log_p.double().abs().clamp_max(1e4) + log_q.double().abs().clamp_max(1e4)
 
 
+def _reach(dtype: torch.dtype) -> float:
+    largest = torch.finfo(dtype).max
+    return largest / 2**10 if largest > 1e30 else 0.99 * largest
+
+
 def require_close(what: str, found: Tensor, expected: Tensor, allowed: Tensor | float, **evidence: object) -> None:
     """Raise `Violation` unless every entry of `found` is within `allowed` of `expected`; NaN never is.
 
-    An infinity counts as right where the expected number is beyond the range of the dtype.
+    An infinity counts as right where the expected number is beyond the range of the dtype, or so close to the end of
+    it that an intermediate sum overflows first.
     """
     result, wanted = found.detach().double(), expected.detach().double()
     if result.shape != wanted.shape:
         raise Violation(f"{what} has shape {tuple(result.shape)}, not {tuple(wanted.shape)}", **evidence)
-    beyond = (wanted.abs() >= 0.99 * torch.finfo(found.dtype).max) & (result == torch.inf * wanted.sign())
+    beyond = (wanted.abs() >= _reach(found.dtype)) & (result == torch.inf * wanted.sign())
     error = (result - wanted).abs()
     right = beyond | (error <= torch.as_tensor(allowed, dtype=torch.float64))
     if not bool(right.all()):

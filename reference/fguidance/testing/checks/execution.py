@@ -1,21 +1,31 @@
 """How an implementation behaves: dtypes, shapes, purity, NaN, transforms and devices."""
 
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fguidance.testing import strategies
+from fguidance.testing import exact, strategies
 from fguidance.testing.check import Violation, check
 from fguidance.testing.checks._subjects import (
     first_argument,
     functions,
     torch_only,
+    value_of,
     weight_of,
+    with_value,
     working_dtype,
 )  # fmt: skip
 from fguidance.testing.strategies import Case
-from fguidance.testing.subject import Subject
+from fguidance.testing.subject import Function, Subject
 from fguidance.testing.tolerance import eps, require_close
+
+if TYPE_CHECKING:
+    import sympy as sp
 
 
 def _cases(subject: Subject) -> st.SearchStrategy[Case]:
@@ -49,13 +59,17 @@ def dtypes_agree(subject: Subject, case: Case) -> None:
     wide = working_dtype(subject)
     for name, function in functions(subject).items():
         argument = first_argument(name, case.logits)
-        found = function(argument, case.log_q.clone()).double()
-        expected = function(argument.to(wide), case.log_q.to(wide)).double()
+        found = function(argument, case.log_q.clone())
+        expected = function(argument.to(wide), case.log_q.to(wide)).detach().double()
         scale = (1 + float(expected.abs().max())) * (2 + float(case.log_q.abs().max()) + float(case.logits.abs().max()))
         require_close(f"{name} in {argument.dtype}", found, expected, 32 * eps(argument.dtype) * scale)
 
 
-@check(_cases)
+def _saturated_in_dtypes(subject: Subject) -> st.SearchStrategy[Case]:
+    return st.sampled_from(subject.dtypes).flatmap(lambda dtype: strategies.cases(dtype, 20.0))
+
+
+@check(_saturated_in_dtypes)
 def finite_input_gives_no_nan(subject: Subject, case: Case) -> None:
     """No NaN comes out for finite logits."""
     for name, function in functions(subject).items():
@@ -66,16 +80,31 @@ def finite_input_gives_no_nan(subject: Subject, case: Case) -> None:
 
 @check(_cases)
 def nan_is_not_hidden(subject: Subject, case: Case) -> None:
-    """A NaN in the input comes out as NaN or raises ValueError; it is never replaced in silence."""
+    """A NaN comes out as NaN or raises ValueError; it is never replaced in silence.
+
+    In the target it is tried only where every class needs q > 0: what guards a 0 there may guard a NaN as well.
+    """
     for name, function in functions(subject).items():
-        argument = first_argument(name, case.logits)
-        argument[0] = torch.nan
-        try:
-            found = function(argument, case.log_q.clone())
-        except ValueError:
-            continue
-        if not bool(found.isnan().any()):
-            raise Violation(f"{name} hides a NaN in its input", found=found)
+        for which in (0, 1) if subject.declaration.full_support else (0,):
+            arguments = first_argument(name, case.logits), case.log_q.clone()
+            arguments[which][0] = torch.nan
+            try:
+                found = function(*arguments)
+            except ValueError:
+                continue
+            if not bool(found.isnan().any()) and _depends_on(function, case, name, which):
+                raise Violation(f"{name} hides a NaN in its {('first', 'second')[which]} argument", found=found)
+
+
+def _depends_on(function: Function, case: Case, name: str, which: int) -> bool:
+    """Whether an entry of that argument matters at all: the weight -q of another gauge depends on q alone."""
+    arguments = first_argument(name, case.logits), case.log_q.clone()
+    before = function(*arguments).detach().clone()
+    arguments[which][0] -= 0.5
+    try:
+        return not torch.equal(before, function(*arguments).detach())
+    except ValueError:
+        return True
 
 
 @check(_cases)
@@ -84,9 +113,72 @@ def inputs_are_not_modified(subject: Subject, case: Case) -> None:
     for name, function in functions(subject).items():
         first, log_q = first_argument(name, case.logits), case.log_q.clone()
         kept = first.clone(), log_q.clone()
-        function(first, log_q)
+        found = function(first, log_q)
         if not (torch.equal(first, kept[0]) and torch.equal(log_q, kept[1])):
             raise Violation(f"{name} modifies its input", before=kept[0], after=first)
+        if _memory(found) in (_memory(first), _memory(log_q)):
+            raise Violation(f"{name} returns a view of its input, so that changing one changes the other")
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+_SURROUNDINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+    "PyTorch's random numbers": (torch.get_rng_state, torch.set_rng_state),
+    "NumPy's random numbers": (np.random.get_state, np.random.set_state),
+    "Python's random numbers": (random.getstate, random.setstate),
+    "whether gradients are recorded": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "PyTorch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "NumPy's handling of floating-point errors": (np.geterr, lambda kept: np.seterr(**kept)),
+}
+"""What a function could change behind its caller's back: how to read it, and how to set it."""
+
+
+def _restore(kept: dict[str, Any]) -> None:
+    for what, (_, put) in _SURROUNDINGS.items():
+        put(kept[what])
+
+
+def _read() -> dict[str, Any]:
+    return {what: get() for what, (get, _) in _SURROUNDINGS.items()}
+
+
+@check(_cases)
+def surroundings_are_left_alone(subject: Subject, case: Case) -> None:
+    """No random generator is seeded or drawn from, and no setting of PyTorch or NumPy is changed."""
+    for name, function in functions(subject).items():
+        kept = _read()
+        torch.rand(()), random.random(), np.random.random()  # noqa: NPY002 - so that seeding cannot set what is there
+        before = _read()
+        try:
+            function(first_argument(name, case.logits), case.log_q.clone())
+            after = _read()
+        finally:
+            _restore(kept)
+        changed = [what for what in before if not _same(before[what], after[what])]
+        if changed:
+            raise Violation(f"{name} changes {' and '.join(changed)}")
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    return repr(one) == repr(other)
+
+
+def _meant_for_autograd(subject: Subject) -> str | None:
+    if subject.value is None or subject.array != "torch":
+        return with_value(subject) or torch_only(subject)
+    return None if subject.declaration.differentiable else "it is declared not to be differentiable"
+
+
+@check(_cases, _meant_for_autograd)
+def autograd_runs_through_the_value(subject: Subject, case: Case) -> None:
+    """A value in PyTorch is part of the graph of its logits; declare differentiable=False where that is not meant."""
+    log_p = torch.log_softmax(case.logits.clone().requires_grad_(), -1)
+    if not value_of(subject)(log_p, case.log_q.clone()).requires_grad:
+        raise Violation("the value is cut off from the graph: a loss made of it trains nothing")
 
 
 def _two(subject: Subject) -> st.SearchStrategy[tuple[Case, Case]]:
@@ -106,36 +198,54 @@ def calls_do_not_depend_on_earlier_calls(subject: Subject, two: tuple[Case, Case
     """The same input gives the same result, whatever was asked in between, and in the same memory."""
     for name, function in functions(subject).items():
         first, log_q = first_argument(name, two[0].logits), two[0].log_q.clone()
-        once = function(first, log_q).detach().clone()
-        function(first_argument(name, two[1].logits), two[1].log_q.clone())
-        again = function(first_argument(name, two[0].logits), two[0].log_q.clone()).detach()
+        returned = function(first, log_q).detach()
+        once = returned.clone()
+        fresh = function(first_argument(name, two[1].logits), two[1].log_q.clone()).detach().clone()
+        if not torch.equal(once.nan_to_num(), returned.nan_to_num()):
+            raise Violation(f"{name} writes over the result that it returned before", before=once, after=returned)
+        again = function(first_argument(name, two[0].logits), two[0].log_q.clone()).detach().clone()
         if not torch.equal(once.nan_to_num(), again.nan_to_num()):
             raise Violation(f"{name} gives something else the second time", once=once, again=again)
         first.copy_(first_argument(name, two[1].logits))
         log_q.copy_(two[1].log_q)
         moved = function(first, log_q).detach()
-        fresh = function(first_argument(name, two[1].logits), two[1].log_q.clone()).detach()
         allowed = 64 * eps(fresh.dtype) * _scale(fresh)
         require_close(f"{name} of the same tensor with new contents", moved, fresh, allowed)
 
 
-def _alone(function: object, first: Tensor, log_q: Tensor) -> Tensor:
-    return torch.stack([function(a.clone(), b.clone()).detach() for a, b in zip(first, log_q, strict=True)])  # type: ignore[operator]
+def _alone(function: Function, first: Tensor, log_q: Tensor) -> Tensor:
+    return torch.stack([function(a.clone(), b.clone()).detach() for a, b in zip(first, log_q, strict=True)])
 
 
 @check(_two)
 def a_batch_is_its_members(subject: Subject, two: tuple[Case, Case]) -> None:
-    """Any leading batch shape gives what its members give alone."""
+    """Any leading batch shape gives what its members give alone, in whatever order they lie in memory."""
     classes = len(two[0].logits)
     rows = [two[k % 2] for k in range(classes)]  # as many as classes, so that a wrong axis has the right length
     for name, function in functions(subject).items():
         first = torch.stack([first_argument(name, case.logits).roll(k) for k, case in enumerate(rows)])
         log_q = torch.stack([case.log_q for case in rows])
-        expected = _alone(function, first, log_q)
-        allowed = 64 * eps(first.dtype) * _scale(expected)
-        require_close(f"{name} of a batch", function(first.clone(), log_q.clone()), expected, allowed)
+        batch = function(first.clone(), log_q.clone()).detach()
+        some = [0, classes - 1]
+        allowed = 64 * eps(first.dtype) * _scale(batch)
+        if batch.shape != _expected_shape(name, first):
+            raise Violation(f"{name} returns shape {tuple(batch.shape)} for {tuple(first.shape)}")
+        require_close(f"{name} of a batch", batch[some], _alone(function, first[some], log_q[some]), allowed)
         deeper = function(first[None, :, None].clone(), log_q[None, :, None].clone())
-        require_close(f"{name} of shape (1, {classes}, 1, {classes})", deeper, expected[None, :, None], allowed)
+        require_close(f"{name} of shape (1, {classes}, 1, {classes})", deeper, batch[None, :, None], allowed)
+        _require_the_same_in_other_memory(name, function, (first, log_q), batch, allowed)
+
+
+def _require_the_same_in_other_memory(
+    name: str, function: Function, arguments: tuple[Tensor, Tensor], expected: Tensor, allowed: float
+) -> None:
+    """Of transposed memory; a function that refuses it with an exception gives no wrong number."""
+    transposed = [argument.mT.contiguous().mT for argument in arguments]
+    try:
+        found = function(*transposed)
+    except RuntimeError:
+        return
+    require_close(f"{name} of a batch that is not contiguous", found, expected, allowed)
 
 
 def _zeros_are_allowed(subject: Subject) -> str | None:
@@ -157,17 +267,34 @@ def zeros_in_the_target_are_handled(subject: Subject, case: Case) -> None:
             raise Violation(f"{name} holds NaN where the target is 0", found=found)
         if name == "value" and bool(found.isinf()):
             return  # the divergence is infinite there, and so has no force
+        if name == "value" and subject.generator is not None:
+            _require_value_with_zeros(subject.generator, found, case)
+
+
+def _require_value_with_zeros(generator: "sp.Expr", found: Tensor, case: Case) -> None:
+    from fguidance.symbolic import end_values
+
+    support = case.log_q.isfinite()
+    outside = float(case.log_p.double()[~support].exp().sum())
+    inside = exact.value(generator, case.log_p[support], case.log_q[support])
+    wanted = float(inside) + (outside * float(end_values(generator)[1]) if outside else 0.0)
+    allowed = 1e-3 if found.dtype not in (torch.float32, torch.float64) else 1e3 * eps(found.dtype)
+    require_close("the value", found, torch.tensor(wanted, dtype=torch.float64), allowed * (1 + abs(wanted)))
 
 
 @check(_two, torch_only, most_examples=10)
 def vmap_gives_the_same(subject: Subject, two: tuple[Case, Case]) -> None:
-    """torch.vmap over a batch gives what a loop gives."""
+    """torch.vmap over a batch gives what a loop gives, or is refused with a RuntimeError."""
     for name, function in functions(subject).items():
         first = torch.stack([first_argument(name, case.logits) for case in two])
         log_q = torch.stack([case.log_q for case in two])
         expected = _alone(function, first, log_q)
         allowed = 64 * eps(first.dtype) * _scale(expected)
-        require_close(f"{name} under vmap", torch.vmap(function)(first, log_q), expected, allowed)
+        try:
+            found = torch.vmap(function)(first, log_q)
+        except RuntimeError:
+            continue
+        require_close(f"{name} under vmap", found, expected, allowed)
 
 
 def _compilable(subject: Subject) -> str | None:

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import mpmath
 import sympy as sp
@@ -213,10 +214,10 @@ def generator_is_convex(subject: Subject, _: None) -> None:
 FAR, FARTHER = 100.0, 300.0
 
 
-def _far_value(subject: Subject, distance: float, swapped: bool) -> float:
+def _far_value(number: Callable[[Tensor, Tensor], float], distance: float, swapped: bool) -> float:
     near_one = torch.tensor([-distance, math.log1p(-math.exp(-distance))], dtype=torch.float64)
     half = torch.tensor([0.5, 0.5], dtype=torch.float64).log()
-    return _number(subject, near_one, half) if not swapped else _number(subject, half, near_one)
+    return number(near_one, half) if not swapped else number(half, near_one)
 
 
 def _bound_is_known(subject: Subject) -> str | None:
@@ -227,17 +228,33 @@ def _bound_is_known(subject: Subject) -> str | None:
 
 @check(lambda subject: st.none(), both(_bound_is_known, _double), most_examples=1)
 def value_is_bounded_as_declared(subject: Subject, _: None) -> None:
-    """D is bounded, or grows without end as p and q part, as declared or as f(0) and lim f(t)/t say."""
-    stated = subject.declaration.bounded
-    if stated is None:
-        from fguidance.symbolic import end_values
+    """D is bounded, or grows without end as p and q part, as declared and as f(0) and lim f(t)/t say."""
+    stated, known = subject.declaration.bounded, subject.generator
+    if stated is not None and known is not None and _is_bounded(known) != stated:
+        raise Violation(f"it is declared bounded={stated}, and the generator's limits say otherwise", generator=known)
+    numbers = functools.partial(_far_value, functools.partial(_number, subject))
+    exact_numbers = functools.partial(_far_value, functools.partial(_exact_value, known))
+    grows = not stated if known is None else _grows(exact_numbers)
+    if _grows(numbers) != grows:
+        word = "go on growing" if grows else "stay"
+        values = [numbers(distance, swap) for swap in (False, True) for distance in (FAR, FARTHER)]
+        raise Violation(f"D should {word} from log-ratio {FAR} to {FARTHER}, but is {values}", values=values)
 
-        stated = all(end.is_finite for end in end_values(subject.generator))
-    values = [(_far_value(subject, FAR, swap), _far_value(subject, FARTHER, swap)) for swap in (False, True)]
-    grows = any(not far < 1.01 * near + 1e-9 for near, far in values)
-    if grows == stated:
-        word = "bounded" if stated else "unbounded"
-        raise Violation(f"it should be {word}, but D is {values} at log-ratios {FAR} and {FARTHER}", values=values)
+
+def _exact_value(generator: sp.Expr, log_p: Tensor, log_q: Tensor) -> float:
+    return float(exact.value(generator, log_p, log_q))
+
+
+def _grows(number: Callable[[float, bool], float]) -> bool:
+    """Whether D at the far log-ratio is more than at the near one, for one order of p and q at least."""
+    return any(not number(FARTHER, swap) < 1.01 * number(FAR, swap) + 1e-9 for swap in (False, True))
+
+
+@functools.lru_cache(maxsize=256)
+def _is_bounded(generator: sp.Expr) -> bool:
+    from fguidance.symbolic import end_values
+
+    return all(bool(end.is_finite) for end in end_values(generator))
 
 
 def _saturation_is_known(subject: Subject) -> str | None:
@@ -245,25 +262,34 @@ def _saturation_is_known(subject: Subject) -> str | None:
     return None if known else "neither a generator nor the behaviour at saturation is declared"
 
 
-def _stated_saturation(subject: Subject) -> str:
-    if subject.declaration.saturation is not None:
-        return subject.declaration.saturation
+@functools.lru_cache(maxsize=256)
+def _saturation_of(generator: sp.Expr) -> str:
     from fguidance.symbolic import saturation_limit
 
-    limit = saturation_limit(subject.generator)
+    limit = saturation_limit(generator)
     return "vanishes" if limit == 0 else "stays" if limit.is_finite else "grows"
 
 
 @check(lambda subject: st.none(), both(_saturation_is_known, _double), most_examples=1)
 def saturation_is_as_declared(subject: Subject, _: None) -> None:
-    """Where p goes to 0 the weight vanishes, stays or grows, as declared or as the limit of t f'(t) at 0 says."""
-    stated = _stated_saturation(subject)
-    log_q = torch.tensor([0.5, 0.5], dtype=torch.float64).log()
-    sizes = []
-    for distance in (FAR, FARTHER):
-        log_p = torch.tensor([-distance, math.log1p(-math.exp(-distance))], dtype=torch.float64)
-        sizes.append(abs(float(weight_of(subject)(log_p, log_q.clone())[0])))
-    near, far = sizes
-    found = "vanishes" if far < 0.9 * near or far == 0 else "stays" if far < 1.1 * near else "grows"
-    if found != stated:
-        raise Violation(f"it {found}, though it {stated} by what is known of it", weights=sizes)
+    """Where p goes to 0 the weight vanishes, stays or grows, as declared and as the limit of t f'(t) at 0 says."""
+    stated, known = subject.declaration.saturation, subject.generator
+    if stated is not None and known is not None and _saturation_of(known) != stated:
+        raise Violation(f"it is declared that it {stated}, but it {_saturation_of(known)}", generator=known)
+    sizes = [_far_weight(lambda *pair: float(weight_of(subject)(*pair)[0].detach()), d) for d in (FAR, FARTHER)]
+    expected = stated if known is None else _exact_trend(known)
+    if _trend(*sizes) != expected:
+        raise Violation(f"it {_trend(*sizes)}, though it {expected} by what is known of it", weights=sizes)
+
+
+def _exact_trend(generator: sp.Expr) -> str:
+    return _trend(*(_far_weight(lambda *pair: float(exact.weights(generator, *pair)[0]), d) for d in (FAR, FARTHER)))
+
+
+def _far_weight(weight: Callable[[Tensor, Tensor], float], distance: float) -> float:
+    log_p = torch.tensor([-distance, math.log1p(-math.exp(-distance))], dtype=torch.float64)
+    return abs(weight(log_p, torch.tensor([0.5, 0.5], dtype=torch.float64).log()))
+
+
+def _trend(near: float, far: float) -> str:
+    return "vanishes" if far < 0.9 * near or far == 0 else "stays" if far < 1.1 * near else "grows"

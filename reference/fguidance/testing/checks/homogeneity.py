@@ -8,14 +8,31 @@ from fguidance.testing.check import check
 from fguidance.testing.checks._subjects import value_of, weight_of, with_value, working_dtype
 from fguidance.testing.strategies import Pair
 from fguidance.testing.subject import Subject
-from fguidance.testing.tolerance import eps, require_close
+from fguidance.testing.tolerance import conditioning, eps, require_close
 
 Numbers = tuple[float, float, float, float]
+TINY = (1e-6, 1e-12, 1e-20, 1e-40)
+PIECES = (2, 3, 8, 300)
+
+
+def _share() -> st.SearchStrategy[float]:
+    return st.integers(1, 15).map(lambda number: number / 16)
 
 
 def _numbers(_: Subject) -> st.SearchStrategy[Numbers]:
-    share = st.integers(1, 15).map(lambda number: number / 16)
-    return st.tuples(share, share, share, share)
+    return st.tuples(_share(), _share(), _share(), _share())
+
+
+def _with_a_factor(subject: Subject) -> st.SearchStrategy[Numbers]:
+    """The fourth is a factor: a share, or so small that it meets whatever was added to avoid a logarithm of 0."""
+    smallest = 1e6 * torch.finfo(working_dtype(subject)).tiny
+    tiny = [factor for factor in TINY if factor > smallest]
+    factor = _share() | st.sampled_from(tiny) if tiny else _share()
+    return st.tuples(_share(), _share(), _share(), factor)
+
+
+def _with_pieces(_: Subject) -> st.SearchStrategy[tuple[Numbers, int]]:
+    return st.tuples(_numbers(_), st.sampled_from(PIECES))
 
 
 def _pair(p: float, q: float, split: float, dtype: torch.dtype) -> Pair:
@@ -29,38 +46,50 @@ def _first_weight(subject: Subject, pair: Pair) -> Tensor:
     return weight_of(subject)(pair.log_p.clone(), pair.log_q.clone())[0]
 
 
+def _split(log: Tensor, share: float, pieces: int) -> Tensor:
+    """The first class split: a share of it, and the rest in equal pieces; so many in all."""
+    rest = torch.full((pieces - 1,), (1 - share) / (pieces - 1), dtype=torch.float64)
+    parts = torch.cat((torch.tensor([share], dtype=torch.float64), rest)).log()
+    return torch.cat((parts + log[0].double(), log[1:].double()))
+
+
 def _allowed(subject: Subject, *weights: Tensor) -> float:
     return 256 * eps(working_dtype(subject)) * (1 + max(float(w.detach().abs()) for w in weights))
 
 
-@check(_numbers)
-def weight_depends_on_its_class_alone(subject: Subject, numbers: Numbers) -> None:
-    """The weight of a class is a function of its own p and q, however the others share the rest."""
-    p, q, split, other = numbers
+@check(_with_pieces)
+def weight_depends_on_its_class_alone(subject: Subject, example: tuple[Numbers, int]) -> None:
+    """The weight of a class is a function of its own p and q, however the others, be they many, share the rest."""
+    (p, q, split, other), pieces = example
     dtype = working_dtype(subject)
-    here, there = (_first_weight(subject, _pair(p, q, s, dtype)) for s in (split, other))
+    here = _first_weight(subject, _pair(p, q, split, dtype))
+    pair = _pair(p, q, other, torch.float64)
+    many = [_split(log.flip(-1), other, pieces).flip(-1).to(dtype) for log in (pair.log_p, pair.log_q)]
+    there = _first_weight(subject, Pair(*many))
     require_close("the first weight, with the rest shared otherwise", there, here, _allowed(subject, here), p=p, q=q)
 
 
-@check(_numbers)
+@check(_with_a_factor)
 def weight_is_homogeneous(subject: Subject, numbers: Numbers) -> None:
-    """w(c p, c q) = c w(p, q): a weight is p times a function of p/q."""
+    """w(c p, c q) = c w(p, q), however small c is: a weight is p times a function of p/q."""
     p, q, split, factor = numbers
     dtype = working_dtype(subject)
-    whole, part = (_first_weight(subject, _pair(c * p, c * q, split, dtype)) for c in (1.0, factor))
-    allowed = _allowed(subject, whole, part)
+    pairs = [_pair(c * p, c * q, split, dtype) for c in (1.0, factor)]
+    whole, part = (_first_weight(subject, pair) for pair in pairs)
+    size = abs(float(whole.detach())) + p + q
+    magnified = float(conditioning(pairs[1].log_p[0], pairs[1].log_q[0]))
+    allowed = 256 * eps(dtype) * magnified * factor * size
     require_close("w(c p, c q)", part, factor * whole, allowed, p=p, q=q, factor=factor)
 
 
-@check(_numbers, with_value)
-def splitting_a_class_changes_nothing(subject: Subject, numbers: Numbers) -> None:
-    """A class split in two with the same p/q leaves the value as it is."""
-    p, q, split, share = numbers
+@check(_with_pieces, with_value)
+def splitting_a_class_changes_nothing(subject: Subject, example: tuple[Numbers, int]) -> None:
+    """A class split in two or in hundreds with the same p/q leaves the value as it is."""
+    (p, q, split, share), pieces = example
     pair = _pair(p, q, split, torch.float64)
-    parts = torch.tensor([share, 1 - share], dtype=torch.float64).log()
     dtype = working_dtype(subject)
     value = value_of(subject)
     whole = value(pair.log_p.to(dtype), pair.log_q.to(dtype))
-    finer = [torch.cat((parts + log[0], log[1:])).to(dtype) for log in (pair.log_p, pair.log_q)]
+    finer = [_split(log, share, pieces).to(dtype) for log in (pair.log_p, pair.log_q)]
     found = value(*finer)
     require_close("the value with the class split", found, whole, _allowed(subject, whole), log_p=finer[0])

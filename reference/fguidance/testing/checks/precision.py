@@ -1,5 +1,7 @@
 """Value, weight and force against the generator in high precision."""
 
+import math
+
 import mpmath
 import sympy as sp
 import torch
@@ -23,6 +25,12 @@ from fguidance.testing.subject import Subject
 from fguidance.testing.tolerance import ULPS, conditioning, eps, require_close
 
 FAITHFUL_ULPS = 256
+PLAIN_ULPS = 5
+"""Of 1, which a value near equality may be off by: measured, plain sums stay within 2, and differences of entropies
+over 201 classes lose 7 or more."""
+FARTHEST = {torch.float64: 200.0, torch.float32: 25.0}
+"""Log-ratios u for which a plain formula may write out e^(3u)."""
+FARTHEST_FAITHFUL = {torch.float64: 300.0, torch.float32: 80.0}
 GENERAL_FORM_ULPS = 2**14
 """Of a generator without exact pieces, which is integrated by quadrature."""
 
@@ -76,28 +84,39 @@ def _ends(subject: Subject) -> st.SearchStrategy[Pair]:
         first, second = (logs[0], logs[1]) if ratio > 0 else (logs[1], logs[0])
         return Pair(first.to(dtype), second.to(dtype))
 
+    farthest = FARTHEST_FAITHFUL if subject.faithful else FARTHEST
     return st.sampled_from(full_dtypes(subject)).flatmap(
-        lambda dtype: strategies.log_ratios(300.0 if dtype == torch.float64 else 80.0).map(lambda u: pair(dtype, u))
+        lambda dtype: strategies.log_ratios(farthest.get(dtype, 5.0)).map(lambda u: pair(dtype, u))
     )
 
 
 @check(_ends, _needs_weight_precision)
 def weight_is_right_at_the_ends(subject: Subject, pair: Pair) -> None:
-    """The weights are right for log-ratios of any size, from 1e-8 to 300 (80 in float32) and of either sign."""
+    """The weights are right for log-ratios of either sign from 1e-8 to 200 (25 in float32; 300 and 80 if faithful)."""
     _require_weight(subject, pair)
 
 
 @check(_in_dtypes, with_generator)
 def value_matches_high_precision(subject: Subject, case: Case) -> None:
     """The value is sum q f(p/q), to what rounding the inputs by a few ulps explains."""
-    generator, dtype = _generator(subject), case.logits.dtype
-    wanted = torch.tensor(_as_float(exact.value(generator, case.log_p, case.log_q)), dtype=torch.float64)
-    found = value_of(subject)(case.log_p, case.log_q.clone())
-    weights = torch.tensor([_as_float(w) for w in exact.weights(generator, case.log_p, case.log_q)])
-    p, q = case.log_p.double().exp(), case.log_q.double().exp()
-    size = ((weights.double().abs() + p + q) * conditioning(case.log_p, case.log_q)).sum() + wanted.abs()
+    _require_value(subject, Pair(case.log_p, case.log_q))
+
+
+@check(_ends, with_generator)
+def value_is_right_at_the_ends(subject: Subject, pair: Pair) -> None:
+    """The value is right for log-ratios as large as those of `weight_is_right_at_the_ends`."""
+    _require_value(subject, pair)
+
+
+def _require_value(subject: Subject, pair: Pair) -> None:
+    generator, (log_p, log_q) = _generator(subject), (pair.log_p, pair.log_q)
+    wanted = torch.tensor(_as_float(exact.value(generator, log_p, log_q)), dtype=torch.float64)
+    found = value_of(subject)(log_p.clone(), log_q.clone())
+    weights = torch.tensor([_as_float(w) for w in exact.weights(generator, log_p, log_q)], dtype=torch.float64)
+    sizes = weights.abs() + log_p.double().exp() + log_q.double().exp()
+    size = (sizes * conditioning(log_p, log_q)).sum() + wanted.abs()
     gauge = 1 + abs(_as_float(exact.slope_at_one(generator)))
-    require_close("the value", found, wanted, gauge * ULPS * eps(dtype) * size, log_p=case.log_p)
+    require_close("the value", found, wanted, gauge * ULPS * eps(log_p.dtype) * size, log_p=log_p, log_q=log_q)
 
 
 def _near(subject: Subject) -> st.SearchStrategy[Pair]:
@@ -106,7 +125,7 @@ def _near(subject: Subject) -> st.SearchStrategy[Pair]:
 
 @check(_near, with_generator)
 def value_is_right_near_equality(subject: Subject, pair: Pair) -> None:
-    """Where p is close to q the value keeps its leading digits: no cancellation eats them."""
+    """Where p is close to q the value is off by a few ulps of 1 at most, and keeps its leading digits if faithful."""
     generator = _generator(subject)
     gauged = exact.value(generator, pair.log_p, pair.log_q)
     missing = mpmath.fsum(map(mpmath.exp, exact.numbers(pair.log_p))) - mpmath.fsum(
@@ -114,9 +133,10 @@ def value_is_right_near_equality(subject: Subject, pair: Pair) -> None:
     )
     ends = sorted((gauged, gauged + missing * exact.slope_at_one(generator)))
     share = 0.05 if pair.log_p.dtype == torch.float32 else 1e-6
+    rounding = 0.0 if subject.faithful else PLAIN_ULPS * eps(pair.log_p.dtype) * _largest_terms(generator)
     found = value_of(subject)(pair.log_p.clone(), pair.log_q.clone())
     number = float(found)
-    if not ends[0] * (1 - share) <= number <= ends[1] * (1 + share):
+    if not ends[0] * (1 - share) - rounding <= number <= ends[1] * (1 + share) + rounding:
         relative = abs(number - float(gauged)) / float(gauged)
         raise Violation(
             f"the value is off by {relative:.2%} where p is close to q: its terms cancel in {pair.log_p.dtype}",
@@ -125,23 +145,43 @@ def value_is_right_near_equality(subject: Subject, pair: Pair) -> None:
         )
 
 
+def _largest_terms(generator: sp.Expr) -> float:
+    """The largest value, if there is one, as the size of the terms that a plain formula subtracts; at least 1."""
+    largest = exact.bound(generator)
+    return max(1.0, largest) if math.isfinite(largest) else 1.0
+
+
 def _require_force(subject: Subject, case: Case, ulps: float, of_weights: bool) -> None:
     assert subject.logit_gradient is not None
     away_from_kinks(subject, case.logits, case.log_q)
     force, weights, probabilities = exact.force(_generator(subject), case.logits, case.log_q)
     wanted = torch.tensor([_as_float(entry) for entry in force], dtype=torch.float64)
     largest = max(map(abs, force))
+    if not mpmath.isfinite(largest):
+        return
     scale = max(largest, *map(abs, weights), *probabilities) if of_weights else largest
     allowed = ulps * eps(case.logits.dtype) * _as_float(scale) + torch.finfo(case.logits.dtype).tiny
     found = subject.logit_gradient(case.logits.clone(), case.log_q.clone())
-    require_close("the force", found, wanted, allowed)
+    try:
+        require_close("the force", found, wanted, allowed)
+    except Violation:
+        require_close("the force", found, wanted, allowed + _moved_by_rounding(subject, case, wanted))
+
+
+def _moved_by_rounding(subject: Subject, case: Case, force: Tensor) -> Tensor:
+    """What a few ulps in the log-ratios change in the force; much, for a generator as steep as exp(t) or t^64."""
+    shift = 4 * eps(case.logits.dtype) * conditioning(case.log_p, case.log_q)
+    moved = exact.force(_generator(subject), case.logits, case.log_q.double() - shift)[0]
+    change = (torch.tensor([_as_float(entry) for entry in moved], dtype=torch.float64) - force).abs()
+    return 2 * change.max().nan_to_num(nan=0.0, posinf=0.0)
 
 
 @check(_in_dtypes, both(with_force, _needs_weight_precision))
 def force_matches_high_precision(subject: Subject, case: Case) -> None:
     """The logit gradient is w - p sum(w), to a few ulps of the largest weight or probability."""
     spread = float(case.logits.max() - case.logits.min())
-    _require_force(subject, case, 8 if _exact_pieces(subject) else 32 * (1 + spread), of_weights=True)
+    plain = 32 * (1 + spread) + 8 * float(case.logits.abs().max())
+    _require_force(subject, case, 8 if _exact_pieces(subject) else plain, of_weights=True)
 
 
 def _exact_pieces(subject: Subject) -> bool:

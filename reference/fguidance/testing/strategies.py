@@ -97,11 +97,10 @@ def logits(
         found = log_q.double().clamp_min(-60) + found * draw(st.sampled_from((1e-1, 1e-2, 1e-3)))
     elif kind.startswith("one-hot"):
         found = found / 100
-        found[label if kind == "one-hot on the label" else other] += draw(
-            st.integers(3, int(largest_spread)).map(float)
-        )
+        sizes = st.just(int(largest_spread)) | st.integers(3, int(largest_spread))
+        found[label if kind == "one-hot on the label" else other] += float(draw(sizes))
     elif kind == "far from zero":
-        found = found - 1000
+        found = found + draw(st.sampled_from((-1000.0, 1000.0)))
     return Case(found.to(dtype), log_q.to(dtype), kind)
 
 
@@ -142,16 +141,19 @@ def pairs(draw: st.DrawFn, classes: tuple[int, ...] = (2, 3, 5), largest_spread:
 
 @st.composite
 def near_pairs(draw: st.DrawFn, dtype: torch.dtype = torch.float64) -> Pair:
-    """Two distributions whose log-ratios are between 1e-3 and 1e-1, rounded to `dtype`.
+    """Two distributions over 3 or 201 classes whose log-ratios are between 1e-3 and 1e-1, rounded to `dtype`.
 
-    The entries of a rounded distribution do not sum to exactly 1. A third class of small probability takes up what is
+    Many classes have a large entropy, and what is computed as a difference of entropies loses the more by it.
+    The entries of a rounded distribution do not sum to exactly 1. A last class of small probability takes up what is
     missing, so that sum p - sum q is far below the rounding of a probability near 1.
     """
     distance = draw(st.sampled_from((1e-3, 1e-2, 1e-1)))
     share = draw(st.integers(2, 8)) / 10
     first = torch.tensor([share, 1 - share - 0.002], dtype=torch.float64)
     moved = first + distance * share * torch.tensor([-1.0, 1.0], dtype=torch.float64)
-    log_p, log_q = (_filled(leading.log().to(dtype)) for leading in (moved, first))
+    parts = torch.linspace(1, 2, draw(st.sampled_from((1, 100))), dtype=torch.float64)
+    parts = parts / parts.sum()
+    log_p, log_q = (_filled(torch.outer(leading, parts).flatten().log().to(dtype)) for leading in (moved, first))
     return Pair(log_p, log_q)
 
 

@@ -169,10 +169,17 @@ def _name_of(source: Any) -> str:
 
 
 def _generator_of(source: Any, stated: Declaration) -> "sp.Expr | None":
+    from fguidance.parsing import in_t, parse_generator
     from fguidance.symbolic import as_generator
 
     generator = stated.generator if stated.generator is not None else getattr(source, "generator", None)
-    return None if generator is None else as_generator(generator)
+    try:
+        return None if generator is None else as_generator(generator)
+    except ValueError as error:
+        if "is not convex" not in str(error):
+            raise
+        # The check generator_is_convex reports it, with the point that shows it.
+        return parse_generator(generator) if isinstance(generator, str) else in_t(generator)
 
 
 def _kind(parts: dict[str, Callable[..., Any] | None], stated: Declaration) -> tuple[str, bool]:

@@ -92,6 +92,10 @@ def test_the_slope_far_out(name: str) -> None:
 def test_the_words() -> None:
     assert regimes.sure_of_label(MEMBERS["rkl"]) == r"stays: $F_y \to (1 - q_y)$"
     assert regimes.sure_of_another(MEMBERS["rkl"]) == r"stays: $F_y \to -q_y$"
+    assert regimes.sure_of_label(MEMBERS["fkl"]) == r"vanishes: $F_y \approx \sum_{i \neq y} p_i \log \frac{q_i}{p_i}$"
+    assert regimes.sure_of_another(MEMBERS["fkl"]) == r"vanishes: $F_y \approx -p_y \log \frac{q_y}{p_y}$"
+    assert regimes.sure_of_label(MEMBERS["pearson"]) == r"vanishes: $F_y \approx \left(f'(1/q_y) + 2\right) (1 - p_y)$"
+    assert regimes.sure_of_another(MEMBERS["pearson"]) == r"vanishes: $F_y \approx -\left(f'(1/q_k) + 2\right) p_y$"
     assert regimes.sure_of_another(MEMBERS["neyman"]) == r"grows: $F_y \approx -q_y^{2}\, p_y^{-1}$"
     assert regimes.agreement(MEMBERS["total_variation"]) == (
         r"$D_f \approx \frac{1}{2}\, \sum_i \lvert p_i - q_i \rvert$"

@@ -1,6 +1,7 @@
 """Write what pytest-benchmark measured to book/results/benchmarks.json, with what it was measured on."""
 
 import json
+import os
 import platform
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ def record(source: Path) -> dict[str, Any]:
         "processor": machine["cpu"].get("brand_raw", machine["machine"]),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "note": f"load average at the end {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores; idle, it is about 1",
         "rows": [_row(measured) for measured in found["benchmarks"]],
     }
 

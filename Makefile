@@ -32,7 +32,7 @@ checksum = $(shell { printf '%s ' '$(CURDIR)'; cat $(1); } 2>/dev/null | cksum |
 INSTALLED := $(VENV)/installed-$(call checksum,pyproject.toml constraints.txt)
 DERIVED := .make/derived-$(call checksum,pyproject.toml constraints.txt derivations/*.py reference/fguidance/symbolic.py)
 
-.PHONY: help book test bench mutation derive generate check-generated lint serve clean
+.PHONY: help book test test-deep bench mutation derive generate check-generated lint serve clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,9 @@ endif
 
 test: $(INSTALLED)  ## run the tests (make test ARGS="-k name" for some of them)
 	@$(PY) -m pytest $(ARGS)
+
+test-deep: $(INSTALLED)  ## 10,000 examples of every property: hours, resumed where interrupted (ARGS="-k js")
+	@HYPOTHESIS_PROFILE=nightly $(PY) -m pytest tests/testing/deep.py $(ARGS)
 
 bench: $(INSTALLED)  ## measure time and memory, and write book/results/benchmarks.json
 	@mkdir -p .make

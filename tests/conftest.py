@@ -10,7 +10,7 @@ torch.set_num_threads(1)
 # Wall-clock limits say more about a busy machine than about the code, so pytest-timeout is the only one.
 _common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}
 settings.register_profile("ci", max_examples=50, derandomize=True, database=None, **_common)
-settings.register_profile("nightly", max_examples=2000, **_common)
+settings.register_profile("nightly", max_examples=10_000, **_common)
 # A mutation run calls each test several times in one process, and needs no shrinking: one failure kills the mutant.
 _quick = _common | {"suppress_health_check": list(HealthCheck), "phases": [Phase.explicit, Phase.generate]}
 settings.register_profile("mutation", max_examples=8, derandomize=True, database=None, **_quick)

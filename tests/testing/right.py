@@ -1,14 +1,24 @@
-"""Right divergences in the styles in which people write them."""
+"""Right divergences in the styles in which people write them: the suite must pass every one of them."""
+
+import math
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
+import sympy as sp
 import torch
+from scipy.special import logsumexp, rel_entr, xlogy
 
 import fguidance as fg
 from fguidance.symbolic import t
 from fguidance.testing import Declaration
 
+LOG_2 = math.log(2)
+
 
 class ReverseKL:
+    """Three methods, nothing declared."""
+
     def value(self, log_p, log_q):
         return (log_q.exp() * (log_q - log_p)).sum(-1)
 
@@ -19,7 +29,7 @@ class ReverseKL:
         return torch.softmax(logits, -1) - log_q.exp()
 
 
-class ForwardKL(torch.nn.Module):
+class ForwardKL:
     generator = "t*log(t)"
 
     def value(self, log_p, log_q):
@@ -28,20 +38,117 @@ class ForwardKL(torch.nn.Module):
     def weight(self, log_p, log_q):
         return log_p.exp() * (log_p - log_q)
 
+
+class ForwardKLModule(torch.nn.Module):
+    """A module whose parameter and buffer take no part in the result, with the plainly written force."""
+
+    declaration = Declaration(generator="t*log(t)", full_support=True)
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()), requires_grad=False)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def value(self, log_p, log_q):
+        self.calls += 1
+        return torch.nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
+
+    def weight(self, log_p, log_q):
+        return self.scale.to(log_p.dtype) * log_p.exp() * (log_p - log_q)
+
     def logit_gradient(self, logits, log_q):
         log_p = logits.log_softmax(-1)
         weight = self.weight(log_p, log_q)
         return weight - log_p.exp() * weight.sum(-1, keepdim=True)
 
 
-class HellingerInNumpy:
+class KLFromTorchDistributions:
+    generator = "t*log(t)"
+
+    def value(self, log_p, log_q):
+        here, there = (torch.distributions.Categorical(logits=log, validate_args=False) for log in (log_p, log_q))
+        return torch.distributions.kl_divergence(here, there)
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() * (log_p - log_q)
+
+
+class ForceByAutograd:
+    """The logit gradient is that of the value, by autograd."""
+
     generator = "(sqrt(t) - 1)**2"
 
     def value(self, log_p, log_q):
-        return ((np.exp(log_p / 2) - np.exp(log_q / 2)) ** 2).sum(-1)
+        return (((log_p / 2).exp() - (log_q / 2).exp()) ** 2).sum(-1)
 
     def weight(self, log_p, log_q):
-        return np.exp(log_p) - np.exp((log_p + log_q) / 2)
+        return log_p.exp() - ((log_p + log_q) / 2).exp()
+
+    def logit_gradient(self, logits, log_q):
+        gradient = torch.func.grad(lambda logits: self.value(logits.log_softmax(-1), log_q).sum())
+        return gradient(logits)
+
+
+class HellingerByItsAffinity:
+    """1 minus a sum, which loses its digits near p = q as ordinary rounding does."""
+
+    generator = "2 - 2*sqrt(t)"
+
+    def value(self, log_p, log_q):
+        return 2 - 2 * ((log_p + log_q) / 2).exp().sum(-1)
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() - ((log_p + log_q) / 2).exp()
+
+
+@dataclass(frozen=True)
+class Power:
+    """(sum p^a q^(1 - a) - 1)/(a (a - 1))."""
+
+    order: float
+
+    @property
+    def generator(self):
+        return (t ** sp.Rational(self.order) - 1) / (sp.Rational(self.order) * (sp.Rational(self.order) - 1))
+
+    def value(self, log_p, log_q):
+        a = self.order
+        return ((a * log_p + (1 - a) * log_q).exp().sum(-1) - 1) / (a * (a - 1))
+
+    def weight(self, log_p, log_q):
+        a = self.order
+        return ((a * log_p + (1 - a) * log_q).exp() - log_p.exp()) / (a - 1)
+
+
+class UndeclaredPower:
+    """As above with p**a, and nothing declared."""
+
+    def __init__(self, order):
+        self.order = order
+
+    def value(self, log_p, log_q):
+        a, p, q = self.order, log_p.exp(), log_q.exp()
+        return ((p**a * q ** (1 - a)).sum(-1) - 1) / (a * (a - 1))
+
+    def weight(self, log_p, log_q):
+        a, p, q = self.order, log_p.exp(), log_q.exp()
+        return p * ((p / q) ** (a - 1) - 1) / (a - 1)
+
+
+class JensenShannon:
+    """By the logarithm of the mixture, promised in float32 too."""
+
+    generator = "(t*log(t) - (1 + t)*log((1 + t)/2))/2"
+    declaration = Declaration(symmetric=True, bounded=True, saturation="vanishes")
+
+    def value(self, log_p, log_q):
+        p, q = log_p.exp(), log_q.exp()
+        middle = ((p + q) / 2).log()
+        return (p * (log_p - middle) + q * (log_q - middle)).sum(-1) / 2
+
+    def weight(self, log_p, log_q):
+        p, q = log_p.exp(), log_q.exp()
+        return p * (log_p - ((p + q) / 2).log()) / 2
 
 
 class JensenShannonInDouble:
@@ -50,12 +157,92 @@ class JensenShannonInDouble:
     )
 
     def value(self, log_p, log_q):
-        log_m = torch.logaddexp(log_p, log_q) - np.log(2)
+        log_m = torch.logaddexp(log_p, log_q) - LOG_2
         return ((log_p.exp() * (log_p - log_m)).sum(-1) + (log_q.exp() * (log_q - log_m)).sum(-1)) / 2
 
     def weight(self, log_p, log_q):
-        log_m = torch.logaddexp(log_p, log_q) - np.log(2)
-        return log_p.exp() * (log_p - log_m) / 2
+        return log_p.exp() * (log_p - torch.logaddexp(log_p, log_q) + LOG_2) / 2
+
+
+class JensenShannonInBits(JensenShannonInDouble):
+    declaration = Declaration(symmetric=True, bounded=True)
+
+    def value(self, log_p, log_q):
+        return super().value(log_p, log_q) / LOG_2
+
+    def weight(self, log_p, log_q):
+        return super().weight(log_p, log_q) / LOG_2
+
+
+class SkewedJensenShannon:
+    """Skew 1/4 on p."""
+
+    generator = "t*log(t)/4 - (t/4 + 3/4)*log(t/4 + 3/4)"
+
+    def value(self, log_p, log_q):
+        p, q = log_p.exp(), log_q.exp()
+        middle = (p / 4 + 3 * q / 4).log()
+        return (p / 4 * (log_p - middle) + 3 * q / 4 * (log_q - middle)).sum(-1)
+
+    def weight(self, log_p, log_q):
+        p, q = log_p.exp(), log_q.exp()
+        return p * (log_p - (p / 4 + 3 * q / 4).log()) / 4
+
+
+class Jeffreys:
+    declaration = Declaration(symmetric=True, saturation="stays", bounded=False)
+
+    def value(self, log_p, log_q):
+        return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1)
+
+    def weight(self, log_p, log_q):
+        p, q = log_p.exp(), log_q.exp()
+        return p * (log_p - log_q) + p - q
+
+
+class Triangular:
+    """The plain quotient."""
+
+    generator = "(t - 1)**2/(t + 1)"
+
+    def value(self, log_p, log_q):
+        p, q = log_p.exp(), log_q.exp()
+        return ((p - q) ** 2 / (p + q)).sum(-1)
+
+    def weight(self, log_p, log_q):
+        p, q = log_p.exp(), log_q.exp()
+        return p * (p - q) * (p + 3 * q) / (p + q) ** 2
+
+
+class Neyman:
+    def value(self, log_p, log_q):
+        p, q = log_p.exp(), log_q.exp()
+        return ((p - q) ** 2 / p).sum(-1)
+
+    def weight(self, log_p, log_q):
+        p, q = log_p.exp(), log_q.exp()
+        return p - q**2 / p
+
+
+class NeymanByTheRatio:
+    generator = "(t - 1)**2/t"
+
+    def value(self, log_p, log_q):
+        ratio = (log_p - log_q).exp()
+        return (log_q.exp() * (ratio - 1) ** 2 / ratio).sum(-1)
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() * (1 - (log_q - log_p).exp() ** 2)
+
+
+class TotalVariation:
+    declaration = Declaration(smooth=False, symmetric=True, bounded=True)
+
+    def value(self, log_p, log_q):
+        return (log_p.exp() - log_q.exp()).abs().sum(-1) / 2
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() * torch.sign(log_p - log_q) / 2
 
 
 class PaperReverseKL(ReverseKL):
@@ -67,6 +254,166 @@ class PaperReverseKL(ReverseKL):
         return -log_q.exp()
 
 
+class ForwardKLInItsOwnGauge(ForwardKL):
+    declaration = Declaration(gauge=1.0)
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() * (log_p - log_q + 1)
+
+
+class WithZeros:
+    """Guards the 0 log 0 of the target, and promises it."""
+
+    declaration = Declaration(generator="-log(t)", full_support=False)
+
+    def value(self, log_p, log_q):
+        q = log_q.exp()
+        return (torch.special.xlogy(q, q) - q * log_p).sum(-1)
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() - log_q.exp()
+
+
+class GuardedZeros(WithZeros):
+    """The same by where."""
+
+    def value(self, log_p, log_q):
+        q = log_q.exp()
+        return torch.where(q > 0, q * (torch.where(q > 0, log_q, 0) - log_p), 0).sum(-1)
+
+
+class InHalf:
+    """Computed in float32 and returned in the dtype that came in."""
+
+    declaration = Declaration(generator="(sqrt(t) - 1)**2", dtypes=("float16", "bfloat16", "float32", "float64"))
+
+    def value(self, log_p, log_q):
+        wide = log_p.double(), log_q.double()
+        return (((wide[0] / 2).exp() - (wide[1] / 2).exp()) ** 2).sum(-1).to(log_p.dtype)
+
+    def weight(self, log_p, log_q):
+        wide = log_p.double(), log_q.double()
+        return (wide[0].exp() - ((wide[0] + wide[1]) / 2).exp()).to(log_p.dtype)
+
+
+class StaticMethods:
+    @staticmethod
+    def value(log_p, log_q):
+        return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+    @staticmethod
+    def weight(log_p, log_q):
+        return log_p.exp() * torch.sub(log_p, log_q)
+
+
+class ByEinsum:
+    """A named axis by einsum, no generator."""
+
+    def value(self, log_p, log_q):
+        return torch.einsum("...c,...c->...", log_p.exp(), log_p - log_q)
+
+    def weight(self, log_p, log_q):
+        return torch.mul(log_p.exp(), log_p - log_q)
+
+
+class ByCustomFunction:
+    """A value with a gradient written by hand."""
+
+    class Function(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(log_p, log_q):
+            return (log_q.exp() * (log_q - log_p)).sum(-1)
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(inputs[1])
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return -ctx.saved_tensors[0].exp() * gradient[..., None], None
+
+    def value(self, log_p, log_q):
+        return self.Function.apply(log_p, log_q)
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() - log_q.exp()
+
+
+class NotMeantForAutograd(ForwardKL):
+    declaration = Declaration(differentiable=False)
+
+    @torch.no_grad()
+    def value(self, log_p, log_q):
+        return super().value(log_p, log_q)
+
+
+class HellingerInNumpy:
+    generator = "(sqrt(t) - 1)**2"
+
+    def value(self, log_p, log_q):
+        return ((np.exp(log_p / 2) - np.exp(log_q / 2)) ** 2).sum(-1)
+
+    def weight(self, log_p, log_q):
+        return np.exp(log_p) - np.exp((log_p + log_q) / 2)
+
+    def logit_gradient(self, logits, log_q):
+        log_p = logits - logsumexp(logits, axis=-1, keepdims=True)
+        weight = self.weight(log_p, log_q)
+        return weight - np.exp(log_p) * weight.sum(-1, keepdims=True)
+
+
+class KLInScipy:
+    generator = t * sp.log(t)
+
+    def value(self, log_p, log_q):
+        return rel_entr(np.exp(log_p), np.exp(log_q)).sum(axis=-1)
+
+    def weight(self, log_p, log_q):
+        return xlogy(np.exp(log_p), np.exp(log_p - log_q))
+
+
+class JensenShannonInScipy:
+    declaration = Declaration(symmetric=True, array="numpy")
+
+    def value(self, log_p, log_q):
+        p, q = np.exp(log_p), np.exp(log_q)
+        middle = (p + q) / 2
+        return 0.5 * np.sum(rel_entr(p, middle) + rel_entr(q, middle), axis=-1)
+
+    def weight(self, log_p, log_q):
+        p, q = np.exp(log_p), np.exp(log_q)
+        return xlogy(p, 2 * p / (p + q)) / 2
+
+
+class VincentBlended:
+    """A generator with an unusual symbol, 2 (t - 1)^2/(t + 1)."""
+
+    x = sp.Symbol("x", positive=True)
+    generator = 2 * (x - 1) ** 2 / (x + 1)
+
+    def value(self, log_p, log_q):
+        return 2 * Triangular().value(log_p, log_q)
+
+    def weight(self, log_p, log_q):
+        return 2 * Triangular().weight(log_p, log_q)
+
+
+class SafeRatios:
+    """log-domain, faithful at every ratio: f' = log((1 + t)/2) as softplus(u) - log 2."""
+
+    declaration = Declaration(generator="(1 + t)*log((1 + t)/2) - t + 1", gauge=0.0)
+
+    def value(self, log_p, log_q):
+        half = torch.logaddexp(log_p, log_q) - LOG_2
+        p, q = log_p.exp(), log_q.exp()
+        return ((p + q) * (half - log_q) - p + q).sum(-1)
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() * (torch.nn.functional.softplus(log_p - log_q, threshold=1000) - LOG_2)
+
+
 def pearson_value(log_p, log_q):
     return ((log_p.exp() - log_q.exp()) ** 2 / log_q.exp()).sum(-1)
 
@@ -75,18 +422,63 @@ def pearson_weight(log_p, log_q):
     return 2 * log_p.exp() * torch.expm1(log_p - log_q)
 
 
-RIGHT = [
+def exclusive_value(log_p, log_q):
+    return torch.nn.functional.kl_div(log_p, log_q, reduction="none", log_target=True).sum(-1)
+
+
+def softplus_force(logits, log_q):
+    return torch.softmax(logits, -1) - log_q.exp()
+
+
+def lambdas():
+    return (
+        lambda log_p, log_q: (log_q.exp() * (log_q - log_p)).sum(-1),
+        lambda log_p, log_q: log_p.exp() - log_q.exp(),
+        lambda logits, log_q: logits.softmax(-1) - log_q.exp(),
+    )
+
+
+def compiled():
+    """Through torch.compile, with the backend that needs no compiler."""
+    return (
+        torch.compile(pearson_value, backend="eager", dynamic=True),
+        torch.compile(pearson_weight, backend="eager", dynamic=True),
+    )
+
+
+def scripted_namespace():
+    return SimpleNamespace(
+        value=pearson_value, weight=pearson_weight, generator="(t - 1)**2", name="a namespace", declaration=None
+    )
+
+
+BY_HAND = [
+    ReverseKL, ForwardKL, ForwardKLModule(), KLFromTorchDistributions(), ForceByAutograd(), HellingerByItsAffinity(),
+    Power(2.5), Power(-1.5), Power(0.25), UndeclaredPower(3.0), UndeclaredPower(0.7), JensenShannon(),
+    JensenShannonInDouble, JensenShannonInBits(), SkewedJensenShannon(), Jeffreys(), Triangular(), Neyman(),
+    NeymanByTheRatio(), TotalVariation(), PaperReverseKL(), ForwardKLInItsOwnGauge(), WithZeros(), GuardedZeros(),
+    InHalf(), StaticMethods, ByEinsum(), ByCustomFunction(), NotMeantForAutograd(), HellingerInNumpy(), KLInScipy(),
+    JensenShannonInScipy(), VincentBlended(), SafeRatios(), (pearson_value, pearson_weight),
+    (exclusive_value, ReverseKL().weight, softplus_force), lambdas(), compiled(), scripted_namespace(),
+]  # fmt: skip
+"""Programs."""
+
+_x = sp.Symbol("x")
+DERIVED = [
+    "t*log(t) - t + 1",
+    "(t - 1)**2/(t + 1) - log(t)/10",
+    (t - 1) ** 4,
+    _x * sp.log(_x) - (1 + _x) * sp.log((1 + _x) / 2),
+    sp.exp(_x - 1) - _x,
+]
+"""Generators, as text and as SymPy expressions."""
+
+REGISTERED = [
     *(fg.divergence(name) for name in fg.divergence_names() if name != "js_printed"),
     fg.divergence("alpha", alpha=-1.0),
     fg.divergence("alpha", alpha=0.999999),
     fg.divergence("alpha", alpha=2.0),
-    ReverseKL,
-    ForwardKL(),
-    HellingerInNumpy(),
-    JensenShannonInDouble,
-    PaperReverseKL(),
-    (pearson_value, pearson_weight),
-    "t*log(t) - t + 1",
-    "(t - 1)**2/(t + 1) - log(t)/10",
-    (t - 1) ** 4,
 ]
+"""This library's own."""
+
+RIGHT = [*BY_HAND, *DERIVED, *REGISTERED]

@@ -1,0 +1,55 @@
+"""The right divergences that the wrong ones change in one place, and the list that those join."""
+
+
+WRONG = []
+
+
+def found_by(*checks):
+    """Add a class or a function that makes a subject to `WRONG`, with the checks that must fail it."""
+
+    def register(make):
+        WRONG.append((make, checks))
+        return make
+
+    return register
+
+
+class KL:
+    generator = "t*log(t)"
+
+    def value(self, log_p, log_q):
+        return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() * (log_p - log_q)
+
+    def logit_gradient(self, logits, log_q):
+        log_p = logits.log_softmax(-1)
+        weight = self.weight(log_p, log_q)
+        return weight - log_p.exp() * weight.sum(-1, keepdim=True)
+
+
+class Undeclared(KL):
+    """Without a generator, so that only consistency can find a mistake."""
+
+    generator = None
+
+
+class ReverseKL:
+    """Undeclared, value and weight alone."""
+
+    def value(self, log_p, log_q):
+        return (log_q.exp() * (log_q - log_p)).sum(-1)
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() - log_q.exp()
+
+
+class Hellinger:
+    """Undeclared, value and weight alone."""
+
+    def value(self, log_p, log_q):
+        return (((log_p / 2).exp() - (log_q / 2).exp()) ** 2).sum(-1)
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() - ((log_p + log_q) / 2).exp()

@@ -1,0 +1,202 @@
+"""Wrong forces: centring, softmax, and mistakes that only some logits show."""
+
+import torch
+
+from fguidance.testing import Declaration
+from tests.testing.wrong.base import KL, Hellinger, Undeclared, found_by
+
+
+@found_by("force_sums_to_zero")
+class NotCentred(Undeclared):
+    def logit_gradient(self, logits, log_q):
+        return self.weight(logits.log_softmax(-1), log_q)
+
+
+@found_by("force_is_that_of_the_weights")
+class CentredByTheMean(Undeclared):
+    def logit_gradient(self, logits, log_q):
+        weight = self.weight(logits.log_softmax(-1), log_q)
+        return weight - weight.mean(-1, keepdim=True)
+
+
+@found_by("force_is_that_of_the_weights")
+class CentredByTheTarget(Undeclared):
+    def logit_gradient(self, logits, log_q):
+        weight = self.weight(logits.log_softmax(-1), log_q)
+        return weight - log_q.exp() * weight.sum(-1, keepdim=True)
+
+
+@found_by("force_sums_to_zero")
+class CentredWithoutP(Undeclared):
+    def logit_gradient(self, logits, log_q):
+        weight = self.weight(logits.log_softmax(-1), log_q)
+        return weight - weight.sum(-1, keepdim=True)
+
+
+@found_by("force_sums_to_zero")
+class CentredTwice(Undeclared):
+    def logit_gradient(self, logits, log_q):
+        log_p = logits.log_softmax(-1)
+        weight = self.weight(log_p, log_q)
+        return weight - 2 * log_p.exp() * weight.sum(-1, keepdim=True)
+
+
+@found_by("a_step_against_the_force_lowers_the_value")
+class ForceSign(Undeclared):
+    """The direction of descent instead of the gradient."""
+
+    def logit_gradient(self, logits, log_q):
+        return -super().logit_gradient(logits, log_q)
+
+
+@found_by("a_step_against_the_force_lowers_the_value")
+class TemperatureForgotten(Undeclared):
+    def logit_gradient(self, logits, log_q):
+        return super().logit_gradient(logits / 2, log_q)
+
+
+@found_by("finite_input_gives_no_nan")
+class LogitsForLogProbabilities(Undeclared):
+    """No log softmax, so that the normaliser is missing."""
+
+    def logit_gradient(self, logits, log_q):
+        weight = logits.exp() * (logits - log_q)
+        return weight - logits.exp() * weight.sum(-1, keepdim=True)
+
+
+@found_by("a_step_against_the_force_lowers_the_value")
+class SoftmaxTwice(Undeclared):
+    def logit_gradient(self, logits, log_q):
+        return super().logit_gradient(logits.softmax(-1), log_q)
+
+
+@found_by("finite_input_gives_no_nan")
+class SoftmaxOverflows(Undeclared):
+    """exp of the logits, right until they are large and positive."""
+
+    def logit_gradient(self, logits, log_q):
+        p = logits.exp() / logits.exp().sum(-1, keepdim=True)
+        weight = self.weight(p.log(), log_q)
+        return weight - p * weight.sum(-1, keepdim=True)
+
+
+@found_by("force_is_that_of_the_weights")
+class WrongForLargeLogits(Undeclared):
+    def logit_gradient(self, logits, log_q):
+        return super().logit_gradient(logits.clamp_max(100), log_q)
+
+
+@found_by("force_is_that_of_the_weights")
+class WrongForVeryNegativeLogits(Undeclared):
+    def logit_gradient(self, logits, log_q):
+        return super().logit_gradient(logits.clamp_min(-50), log_q)
+
+
+@found_by("force_ignores_a_shift")
+class WrongForNegativeLogits(Undeclared):
+    def logit_gradient(self, logits, log_q):
+        force = super().logit_gradient(logits, log_q)
+        return torch.where((logits < 0).all(-1, keepdim=True), 1.001 * force, force)
+
+
+@found_by("force_ignores_a_shift")
+class ScaledByTheFirstLogit(Undeclared):
+    def logit_gradient(self, logits, log_q):
+        return super().logit_gradient(logits, log_q) * (1 + logits[..., :1].abs())
+
+
+@found_by("force_is_that_of_the_weights")
+class WrongForTies(Undeclared):
+    def logit_gradient(self, logits, log_q):
+        force = super().logit_gradient(logits, log_q)
+        ties = (logits == logits.amax(-1, keepdim=True)).sum(-1, keepdim=True)
+        return force / ties
+
+
+@found_by("force_is_gradient_in_the_image")
+class ForceClippedToOne(Undeclared):
+    def logit_gradient(self, logits, log_q):
+        return super().logit_gradient(logits, log_q).clamp(-1, 1)
+
+
+@found_by("force_sums_to_zero")
+class ForceNormalised(Undeclared):
+    def logit_gradient(self, logits, log_q):
+        force = super().logit_gradient(logits, log_q)
+        return force / (force.norm(dim=-1, keepdim=True) + 1e-12)
+
+
+@found_by("force_is_that_of_the_weights")
+class ForceOfTheTopClasses(Undeclared):
+    """Probabilities below a millionth are left out."""
+
+    def logit_gradient(self, logits, log_q):
+        p = logits.softmax(-1)
+        weight = torch.where(p > 1e-6, self.weight(logits.log_softmax(-1), log_q), 0)
+        return weight - p * weight.sum(-1, keepdim=True)
+
+
+@found_by("force_sums_to_zero")
+class SingleInForce(KL):
+    def logit_gradient(self, logits, log_q):
+        return super().logit_gradient(logits.float(), log_q.float()).to(logits.dtype)
+
+
+@found_by("force_is_right_at_saturation")
+class CancelsAtSaturation(KL):
+    """Plainly written, though the leading digits are promised."""
+
+    declaration = Declaration(precision="faithful", full_support=True)
+
+
+@found_by("force_is_right_at_saturation")
+class ZeroAtSaturation(KL):
+    def logit_gradient(self, logits, log_q):
+        force = super().logit_gradient(logits, log_q)
+        return torch.where(logits.softmax(-1).amax(-1, keepdim=True) > 0.9999, 0, force)
+
+
+@found_by("force_is_right_at_saturation")
+class StaleSoftmax(KL):
+    def __init__(self):
+        self.kept = None
+
+    def logit_gradient(self, logits, log_q):
+        if self.kept is None or self.kept.shape != logits.shape:
+            self.kept = logits.log_softmax(-1)
+        weight = self.weight(self.kept, log_q)
+        return weight - self.kept.exp() * weight.sum(-1, keepdim=True)
+
+
+@found_by("a_batch_is_its_members")
+class BatchAxisInForce(KL):
+    def logit_gradient(self, logits, log_q):
+        log_p = logits.log_softmax(-1)
+        weight = self.weight(log_p, log_q)
+        return weight - log_p.exp() * weight.sum(0, keepdim=True)
+
+
+@found_by("a_batch_is_its_members")
+class SoftmaxOverTheBatch(KL):
+    def logit_gradient(self, logits, log_q):
+        log_p = logits.log_softmax(0)
+        weight = self.weight(log_p, log_q)
+        return weight - log_p.exp() * weight.sum(-1, keepdim=True)
+
+
+@found_by("a_batch_is_its_members")
+class ForceIsAboutTheMeanOfTheBatch(Undeclared):
+    """As the gradient of a loss that is averaged over the batch."""
+
+    def logit_gradient(self, logits, log_q):
+        return super().logit_gradient(logits, log_q) / max(1, logits[..., 0].numel())
+
+
+@found_by("force_sums_to_zero")
+class ForceByCoarseDifferences(Hellinger):
+    """Differences of the value with a step that is far too large."""
+
+    def logit_gradient(self, logits, log_q):
+        step = 0.1 * torch.eye(logits.shape[-1], dtype=logits.dtype)
+        ends = [self.value((logits[..., None, :] + s * step).log_softmax(-1), log_q[..., None, :]) for s in (1, -1)]
+        return (ends[0] - ends[1]) / 0.2

@@ -52,7 +52,7 @@ def alone_table(rows: Rows) -> str:
 
 def growth_figure(rows: Rows) -> None:
     """Time against the number of classes."""
-    figure, axes = plt.subplots()
+    _, axes = plt.subplots()
     for kind, label in (("growth", "closed form"), ("growth_of_autograd", "autograd")):
         times = [1000 * rows[f"{kind}[{size}]"]["median"] for size in SIZES]
         axes.loglog(SIZES, times, marker="o", label=label)
@@ -60,7 +60,6 @@ def growth_figure(rows: Rows) -> None:
     axes.loglog(SIZES[2:], [last * size / SIZES[-1] for size in SIZES[2:]], "k:", label="proportional")
     axes.set(xlabel="classes", ylabel="milliseconds")
     axes.legend()
-    figure.tight_layout()
 
 
 def suite_summary(rows: Rows) -> str:

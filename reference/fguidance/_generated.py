@@ -233,10 +233,10 @@ def _power(base: Tensor, exponent: float) -> Tensor:
 
 
 def puri_vincze_difference(at: Contrast, exponent: float) -> Term:
-    """The f' of Puri and Vincze's family, sign(v) |v|^(k - 1) (k - (k - 1) v) / 2 with v = (t - 1)/(t + 1).
+    """The f' of Puri and Vincze's family, `sign(v) * abs(v)**(k - 1) * (k - (k - 1) * v) / 2`, v = (t - 1)/(t + 1).
 
-    Its derivative in v is k (k - 1) |v|^(k - 2) (1 - v) / 2 (`stable-puri-vincze-slope`): where v does not change
-    much, that is integrated, and nothing cancels.
+    Its derivative in v is `k * (k - 1) * abs(v)**(k - 2) * (1 - v) / 2` (`stable-puri-vincze-slope`): where v does not
+    change much, that is integrated, and nothing cancels.
     """
     if exponent == 1:
         return sign_difference(at, 0.5)
@@ -295,7 +295,7 @@ def soft_distance(change: Tensor, width: Tensor | float) -> Tensor:
 
 
 def puri_vincze_value(log_ratio: Tensor, exponent: float) -> Tensor:
-    """Puri and Vincze's f(e^y), |t - 1| |v|^(k - 1) / 2 with v = tanh(y/2)."""
+    """Puri and Vincze's f(e^y), `abs(t - 1) * abs(v)**(k - 1) / 2` with v = tanh(y/2)."""
     return torch.expm1(log_ratio).abs() * _power(torch.tanh(log_ratio / 2).abs(), exponent - 1) / 2
 
 

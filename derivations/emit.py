@@ -144,7 +144,7 @@ def prove_slope(name: str, generator: sp.Expr, scaled: symbolic.ScaledSlope) -> 
 
 
 def _formula(expression: sp.Expr) -> str:
-    return str(expression).replace("**", "^")
+    return str(expression).replace("**", "^").replace("lambda_", "lambda")  # a trailing _ is a link in a docstring
 
 
 def _docstring(row: Row) -> str:
@@ -266,7 +266,7 @@ def _near_code(row: Row) -> Iterator[str]:
     if row.form is not None and row.form.near is not None:
         _prove_near(row, row.form.near)
         yield from ("", "", f"def {row.name}_near(log_ratio: Tensor) -> Tensor:")
-        yield f'    """f(e^y) of `{row.name}` for |y| <= 1 (:eq:`eq-value`)."""'
+        yield f'    """f(e^y) of `{row.name}` for abs(y) <= 1 (:eq:`eq-value`)."""'
         yield f"    return {print_torch(row.form.near)}"
 
 

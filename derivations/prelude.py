@@ -60,7 +60,7 @@ class Definition(NamedTuple):
     """All that the arithmetic needs to know of a divergence.
 
     `limits` are f(0) and the limit of f(t)/t at infinity, `bounded` says that no weight can overflow, and
-    `is_divergence` is false where there is only a printed weight. `near` is f(e^y) for |y| <= 1, where it is no
+    `is_divergence` is false where there is only a printed weight. `near` is f(e^y) for abs(y) <= 1, where it is no
     integral that a quadrature finds; `smooth` is false where f is not twice differentiable at t = 1. `lean` is f'(t)
     from q/p = 1/t, up to a constant, where f' is bounded towards infinity and no more than a logarithm towards 0: then
     plain arithmetic will do.
@@ -325,7 +325,7 @@ def power_mean_limit(beta: float) -> float:
 
 
 def power_mean_value(log_ratio: Tensor, beta: float) -> Tensor:
-    """Österreicher and Vajda's f(e^y) for |y| <= 1 and beta not near 1, from hyperbolic cosines."""
+    """Österreicher and Vajda's f(e^y) for abs(y) <= 1 and beta not near 1, from hyperbolic cosines."""
     power, half = (beta - 1) / beta, log_ratio / 2
     rise = torch.log1p(torch.sinh(beta * half) ** 2) / (2 * beta) - torch.log1p(torch.sinh(half) ** 2) / 2
     return torch.exp(half) * torch.cosh(half) * math.exp2(1 - power) * torch.expm1(rise) / power

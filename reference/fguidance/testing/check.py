@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -48,13 +49,17 @@ CHECKS: dict[str, Check] = {}
 
 
 def _undone(body: Body) -> Body:
-    """The body with gradients recorded; that and other settings are put back whatever a subject does to them."""
+    """The body with gradients recorded and warnings ignored, which are no mistakes.
+
+    These settings, the default dtype and NumPy's are put back, whatever a subject does to them.
+    """
 
     @functools.wraps(body)
     def run(subject: Subject, example: Any) -> None:
         dtype = torch.get_default_dtype()
         try:
-            with torch.enable_grad(), np.errstate():
+            with torch.enable_grad(), np.errstate(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 body(subject, example)
         finally:
             torch.set_default_dtype(dtype)

@@ -278,8 +278,8 @@ def _require_value_with_zeros(generator: "sp.Expr", found: Tensor, case: Case) -
     outside = float(case.log_p.double()[~support].exp().sum())
     inside = exact.value(generator, case.log_p[support], case.log_q[support])
     wanted = float(inside) + (outside * float(end_values(generator)[1]) if outside else 0.0)
-    allowed = 1e-3 if found.dtype not in (torch.float32, torch.float64) else 1e3 * eps(found.dtype)
-    require_close("the value", found, torch.tensor(wanted, dtype=torch.float64), allowed * (1 + abs(wanted)))
+    allowed = max(1e-9, 1e3 * eps(found.dtype)) * (1 + abs(wanted))
+    require_close("the value", found, torch.tensor(wanted, dtype=torch.float64), allowed)
 
 
 @check(_two, torch_only, most_examples=10)

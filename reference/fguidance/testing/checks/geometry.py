@@ -1,7 +1,10 @@
 """What a divergence is: nowhere negative, jointly convex, never larger after merging, curved as f''(1) says."""
 
+import ctypes
 import functools
 import math
+import threading
+import time
 from collections.abc import Callable
 
 import mpmath
@@ -200,7 +203,28 @@ def _can_be_certified(subject: Subject) -> str | None:
 def _certificate(generator: sp.Expr):  # type: ignore[no-untyped-def]
     from fguidance.convexity import certify_convexity
 
-    return certify_convexity(generator)
+    try:
+        return certify_convexity(generator)
+    finally:
+        _settle_interruptions()
+
+
+class _Settled(BaseException):
+    """Raised by `_settle_interruptions` in its own thread."""
+
+
+def _settle_interruptions() -> None:
+    """Let CPython forget that an interruption was pending.
+
+    A time limit that was reached takes it back, which clears the exception and not the flag; CPython 3.11 then loops
+    for ever where it traces the next function, as Hypothesis does when it shrinks. One that arrives clears both.
+    """
+    try:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(_Settled))
+        while True:
+            time.sleep(0)
+    except _Settled:
+        return
 
 
 @check(lambda subject: st.none(), _can_be_certified, most_examples=1)

@@ -1,5 +1,6 @@
 """What a check does beside passing and failing: it says why it does not apply, and an exception is a failure."""
 
+import pytest
 import sympy as sp
 import torch
 
@@ -7,6 +8,8 @@ from fguidance.symbolic import t
 from fguidance.testing import check_divergence
 from fguidance.testing.check import CHECKS
 from tests.testing.right import ForwardKL, Neyman
+
+pytestmark = pytest.mark.usefixtures("unshrunk")
 
 
 def _record(source: object, check: str, **declared: object) -> object:

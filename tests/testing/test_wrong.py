@@ -1,12 +1,9 @@
 """Who tests the tests: every wrong divergence fails the check made for its mistake, with a counterexample."""
 
-import os
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import Phase, settings
 
 from fguidance.testing import check_divergence
 from fguidance.testing.check import CHECKS
@@ -17,16 +14,8 @@ from tests.testing.wrong import WRONG
 
 FAILURES = [(make, check) for make, checks in WRONG for check in checks]
 NEEDS_A_GPU = {"devices_agree"}
-UNSHRUNK = "unshrunk"
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _first_counterexample() -> Iterator[None]:
-    """Shrinking takes most of the time of a failing check; the first counterexample will do here."""
-    settings.register_profile(UNSHRUNK, settings(), phases=[Phase.explicit, Phase.generate])
-    settings.load_profile(UNSHRUNK)
-    yield
-    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+pytestmark = pytest.mark.usefixtures("unshrunk")
 
 
 @pytest.mark.parametrize(("make", "check"), FAILURES, ids=lambda part: getattr(part, "__name__", part))

@@ -21,7 +21,7 @@ class CachedByMemory(KL):
         return self.kept[key][1]
 
 
-@found_by("autograd_runs_through_the_value")
+@found_by("value_changes_as_the_weights_say")
 class CachedByTheTarget(KL):
     def __init__(self):
         self.kept = {}
@@ -63,7 +63,7 @@ class RunningMean(torch.nn.Module, Hellinger):
         return Hellinger.weight(self, log_p, log_q) * (1 + 1e-3 * self.mean).to(log_p.dtype)
 
 
-@found_by("compiling_gives_the_same")
+@found_by("calls_do_not_depend_on_earlier_calls")
 class OnlySometimes(Undeclared):
     """Every seventh call is off by a thousandth."""
 

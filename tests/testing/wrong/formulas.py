@@ -106,7 +106,7 @@ class ForgetsTheLastClass(Undeclared):
         return (log_p.exp() * (log_p - log_q))[..., :-1].sum(-1)
 
 
-@found_by("weight_depends_on_its_class_alone")
+@found_by("classes_may_be_permuted")
 class OnlyTheLabel(Undeclared):
     def weight(self, log_p, log_q):
         hot = torch.nn.functional.one_hot(log_q.argmax(-1), log_q.shape[-1])

@@ -32,9 +32,15 @@ def _cases(subject: Subject) -> st.SearchStrategy[Case]:
     return strategies.cases(working_dtype(subject), 20.0)
 
 
+def _dtypes(subject: Subject) -> st.SearchStrategy[torch.dtype]:
+    """The promised dtypes; those of two bytes, which overflow first, more often."""
+    narrow = [dtype for dtype in subject.dtypes if dtype.itemsize == 2]
+    return st.sampled_from((*narrow, *narrow, *subject.dtypes))
+
+
 def _in_dtypes(subject: Subject) -> st.SearchStrategy[Case]:
-    kinds = ("ordinary", "one-hot on the label", "one-hot on another class")
-    return st.sampled_from(subject.dtypes).flatmap(lambda dtype: strategies.cases(dtype, 8.0, kinds))
+    kinds = ("ordinary", "one-hot on the label", "one-hot on another class", "one-hot on another class")
+    return _dtypes(subject).flatmap(lambda dtype: strategies.cases(dtype, 8.0, kinds))
 
 
 def _expected_shape(name: str, argument: Tensor) -> torch.Size:
@@ -66,7 +72,7 @@ def dtypes_agree(subject: Subject, case: Case) -> None:
 
 
 def _saturated_in_dtypes(subject: Subject) -> st.SearchStrategy[Case]:
-    return st.sampled_from(subject.dtypes).flatmap(lambda dtype: strategies.cases(dtype, 20.0))
+    return _dtypes(subject).flatmap(lambda dtype: strategies.cases(dtype, 20.0))
 
 
 @check(_saturated_in_dtypes)

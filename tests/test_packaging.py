@@ -98,8 +98,10 @@ def test_importing_the_library_loads_no_optional_dependency() -> None:
     assert not loaded & {"hypothesis", "matplotlib", "sklearn", "scipy", "diffusers", "pytest", "tqdm"}
 
 
-def test_the_example_of_the_front_page_runs() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    program = example + "assert gradient.shape == images.shape\nassert mine.name in repr(mine)\n"
+def test_the_examples_of_the_front_page_run() -> None:
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(examples) == 2
+    seen = ("gradient.shape == images.shape", "mine.name in repr(mine)", "report.passed and report.examples > 1000")
+    program = "\n".join((*examples, *(f"assert {claim}" for claim in seen)))
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

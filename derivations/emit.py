@@ -256,10 +256,15 @@ def _emit_row(row: Row) -> str:
 
 def _lean_code(row: Row, name: str, pieces: tuple[symbolic.Piece, ...] | None) -> Iterator[str]:
     """The slope for plain arithmetic, proved, where the divergence is gentle enough to have one."""
-    if (found := lean.slope(pieces)) is not None:
-        assert pieces is not None
+    if (found := lean.parts(pieces)) is not None:
         _require_equal(row.name, *lean.proof_residual(row.generator, found))
-        yield from ("", "", *lean.source(name, pieces, _python))
+        if found.slope:
+            yield from ("", "", *lean.source(name, found.slope, _python))
+
+
+def _lean_argument(name: str, pieces: tuple[symbolic.Piece, ...] | None) -> str:
+    found = lean.parts(pieces)
+    return "" if found is None else f", lean={lean.construction(name, found, _python)}"
 
 
 def _near_code(row: Row) -> Iterator[str]:
@@ -372,7 +377,7 @@ def _definition_of_family(row: Row, form: Form) -> Iterator[str]:
         for found, expected in zip(form.limits, family_ends(row), strict=True):
             _require_equal(row.name, written_out(found), expected)
     extra = "" if form.is_smooth == sp.true else f", smooth={_python(form.is_smooth)}"
-    extra = extra if lean.slope(form.pieces) is None else f", lean=lean{extra}"
+    extra = _lean_argument("lean", form.pieces) + extra
     if form.near is not None:
         _prove_near(row, form.near)
         yield from ("", "    def near(log_ratio: Tensor) -> Tensor:", f"        return {_call_by_name(form.near)}")
@@ -471,9 +476,10 @@ def _emit_tables() -> str:
         limits = ", ".join(_number(value) for value in symbolic.end_values(row.generator))
         bounded = row.form is not None or _is_bounded(row.generator)
         definitions.append(f'    "{row.name}": Definition(')
-        extra = "" if row.form is None else f", near={row.name}_near, smooth={row.form.is_smooth == sp.true}"
-        if row.form is None and lean.slope(symbolic.pieces(row.generator)) is not None:
-            extra = f", lean={row.name}_lean"
+        if row.form is None:
+            extra = _lean_argument(f"{row.name}_lean", symbolic.pieces(row.generator))
+        else:
+            extra = f", near={row.name}_near, smooth={row.form.is_smooth == sp.true}"
         definitions.append(f"        {row.name}, {row.name}_tails, ({limits}), {bounded}{extra}\n    ),")
     name = JS_PRINTED.name
     definitions.append(f'    "{name}": Definition({name}, _no_tails, (math.nan, math.nan), True, is_divergence=False),')

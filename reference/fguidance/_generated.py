@@ -47,7 +47,7 @@ class Term(NamedTuple):
 
 
 SlopeDifference = Callable[[Contrast], Term]
-LeanSlope = Callable[[Tensor], Tensor]
+LeanSlope = Callable[[Tensor, bool], Tensor]
 Tails = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -61,14 +61,24 @@ class Parameter(NamedTuple):
     is_open: bool
 
 
+class Lean(NamedTuple):
+    """f'(t) for plain arithmetic, up to a constant: slope(1/t) + logarithm * log t - inverse/t, each part increasing.
+
+    The slope is also told whether it may overwrite 1/t.
+    """
+
+    slope: LeanSlope | None = None
+    logarithm: float = 0.0
+    inverse: float = 0.0
+
+
 class Definition(NamedTuple):
     """All that the arithmetic needs to know of a divergence.
 
     `limits` are f(0) and the limit of f(t)/t at infinity, `bounded` says that no weight can overflow, and
     `is_divergence` is false where there is only a printed weight. `near` is f(e^y) for abs(y) <= 1, where it is no
     integral that a quadrature finds; `smooth` is false where f is not twice differentiable at t = 1. `lean` is f'(t)
-    from q/p = 1/t, up to a constant, where f' is bounded towards infinity and no more than a logarithm towards 0: then
-    plain arithmetic will do.
+    where plain arithmetic will do: no weight p f'(p/q) is much larger than p, q or p log(p/q).
     """
 
     slope_difference: SlopeDifference
@@ -76,7 +86,7 @@ class Definition(NamedTuple):
     limits: tuple[float, float]
     bounded: bool
     is_divergence: bool = True
-    lean: LeanSlope | None = None
+    lean: Lean | None = None
     near: Callable[[Tensor], Tensor] | None = None
     smooth: bool = True
 
@@ -568,37 +578,85 @@ def _may_reuse(*inputs: Tensor) -> bool:
     return torch._C._functorch.peek_interpreter_stack() is None
 
 
-def _lean_exp(x: Tensor, reuse: bool, factor: float = 1.0) -> Tensor:
-    """exp(factor * x) for x <= 0; on the CPU, float32 goes by exp2, which is several times as fast."""
-    if x.dtype == torch.float32 and x.is_cpu and not torch.compiler.is_compiling():
-        return _change(reuse, x * (factor * math.log2(math.e)), "exp2")
-    return torch.exp(x if factor == 1 else factor * x)
+def lean_exp(x: Tensor, factor: float = 1.0, overwrite: bool = False) -> Tensor:
+    """exp(factor * x) for x <= 0; on the CPU, float32 goes by exp2, which is several times as fast.
+
+    Args:
+        x: at most 0, any shape, float32 or float64. Nothing is checked here.
+        factor: above 0.
+        overwrite: whether the memory of `x` may be taken; it is not while somebody differentiates, compiles or
+            transforms.
+
+    Returns:
+        Shape and dtype of `x`.
+    """
+    reuse = _may_reuse(x)
+    quick = x.dtype == torch.float32 and x.is_cpu and not torch.compiler.is_compiling()
+    if quick:
+        factor *= math.log2(math.e)
+    return _change(reuse, _change(reuse and overwrite, x, "mul", factor), "exp2" if quick else "exp")
 
 
-def lean_log1p(x: Tensor) -> Tensor:
+def lean_log1p(x: Tensor, reuse: bool) -> Tensor:
     """log(1 + x) for x >= 0 to the rounding of 1 + x, in the form that is quicker: with and without a compiler."""
-    return torch.log(1 + x) if torch.compiler.is_compiling() else torch.log1p(x)
+    return torch.log(1 + x) if torch.compiler.is_compiling() else _change(reuse, x, "log1p")
 
 
-def _softmax(logits: Tensor, reuse: bool) -> tuple[Tensor, Tensor]:
-    """The logits less their largest, and their softmax, which torch.softmax has to 11 ulp only."""
-    centred = logits - logits.amax(-1, keepdim=True)
-    powers = _lean_exp(centred, reuse)
-    return centred, _change(reuse, powers, "div", powers.sum(-1, keepdim=True))
+def centred_logits(logits: Tensor) -> Tensor:
+    """The logits less their largest, in which plain arithmetic begins; half precision becomes float32.
+
+    Args:
+        logits: finite, shape (..., classes), floating point. Nothing is checked here.
+
+    Returns:
+        The shape of `logits`, nowhere above 0, float32 or float64.
+    """
+    working = logits if logits.dtype == torch.float64 else logits.float()
+    return working - working.amax(-1, keepdim=True)
 
 
-def _lean_centre(h: Tensor, centred: Tensor, p: Tensor, reuse: bool) -> Tensor:
-    """p (h - sum p h), with h less its value at the most probable class, and so exactly 0 there."""
-    marked = torch.add(h.detach(), centred.detach(), alpha=FAR, out=centred if reuse else None)
-    part = _change(reuse, _change(reuse, h, "sub", marked.amax(-1, keepdim=True)), "mul", p)
+def lean_powers(centred: Tensor, tau_marginal: float, overwrite: bool) -> tuple[Tensor, Tensor]:
+    """exp(logits) and exp(tau_marginal * logits), from which plain arithmetic goes on; for 1/2, one is a square.
+
+    Args:
+        centred: what `centred_logits` returns, shape (..., classes). Nothing is checked here.
+        tau_marginal: temperature of the logits in the normaliser.
+        overwrite: as in `lean_exp`.
+
+    Returns:
+        Both in the shape and dtype of `centred`.
+    """
+    if tau_marginal == 0.5:
+        marginal = lean_exp(centred, tau_marginal, overwrite)
+        return marginal.square(), marginal
+    return lean_exp(centred), lean_exp(centred, tau_marginal, overwrite)
+
+
+def _normalised(powers: Tensor, reuse: bool) -> Tensor:
+    """The softmax, which torch.softmax has to 11 ulp only."""
+    return _change(reuse, powers, "div", powers.sum(-1, keepdim=True))
+
+
+def _lean_slope(lean: Lean, log_ratio: Tensor | None, inverse: Tensor, reuse: bool) -> Tensor:
+    """f'(t) without its part -1/t, from 1/t and, where that is needed, log t up to a constant."""
+    if log_ratio is None or not lean.logarithm:
+        assert lean.slope is not None
+        return lean.slope(inverse, reuse)
+    part = _change(reuse, _change(reuse, log_ratio, "clamp_min", -FAR), "mul", lean.logarithm)
+    return part if lean.slope is None else part + lean.slope(inverse, reuse)
+
+
+def _lean_centre(h: Tensor, p: Tensor, reuse: bool) -> Tensor:
+    """p (h - sum p h)."""
+    part = _change(reuse, h, "mul", p)
     return _change(reuse, part, "addcmul", p, part.sum(-1, keepdim=True), value=-1.0)
 
 
 def lean_gradient(definition: Definition, logits: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
     """The gradient of `logit_gradient` in plain arithmetic, for a definition that has a `lean` slope.
 
-    It is several times as fast. Its error is a few units in the last place of the largest probability, which may be
-    all of the gradient where that is much smaller.
+    It is several times as fast. Its error is a few units in the last place of the largest probability or weight, which
+    may be all of the gradient where that is much smaller.
 
     Args:
         definition: one of `DIVERGENCES`, or a member of a family, whose `lean` is not None.
@@ -607,16 +665,24 @@ def lean_gradient(definition: Definition, logits: Tensor, log_q: Tensor) -> tupl
 
     Returns:
         The gradient, shape (..., classes), the dtype of `logits`; and, shape (..., 1), whether its largest component
-        is a 16th of the largest probability at least, so that it has lost no more than four bits.
+        is a 16th of the largest probability and weight at least, so that it has lost no more than four bits.
     """
-    assert definition.lean is not None
+    lean = definition.lean
+    assert lean is not None
     working, target = _working(logits, log_q)
     reuse = _may_reuse(working, target)
-    centred, p = _softmax(working, reuse)
-    h = definition.lean(_lean_exp(target, reuse) / p.clamp_min(torch.finfo(p.dtype).tiny))
-    gradient = _lean_centre(h, centred, p, reuse)
+    centred = centred_logits(working)
+    p, q = _normalised(lean_exp(centred), reuse), lean_exp(target)
+    gradient, scale = torch.zeros_like(p), p.amax(-1, keepdim=True)
+    if lean.slope is not None or lean.logarithm:
+        h = _lean_slope(lean, centred - _finite(target), q / p.clamp_min(torch.finfo(p.dtype).tiny), reuse)
+        scale = torch.maximum(scale, (p * h).abs().amax(-1, keepdim=True)) if lean.logarithm else scale
+        at_top = torch.where(centred == 0, h, -math.inf).amax(-1, keepdim=True)
+        gradient = _lean_centre(_change(reuse, h, "sub", at_top), p, reuse)
+    if lean.inverse:
+        gradient = gradient + lean.inverse * (p - q)
     largest = torch.maximum(gradient.amax(-1, keepdim=True), -gradient.amin(-1, keepdim=True))
-    return gradient.to(logits.dtype), 16 * largest >= p.amax(-1, keepdim=True)
+    return gradient.to(logits.dtype), 16 * largest >= scale
 
 
 def _at_label(reuse: bool, labels: Tensor, off: Tensor, on: Tensor) -> Tensor:
@@ -624,60 +690,83 @@ def _at_label(reuse: bool, labels: Tensor, off: Tensor, on: Tensor) -> Tensor:
     return _change(reuse, off, "scatter", -1, labels, on)
 
 
-def smoothed_gradient(
-    definition: Definition, logits: Tensor, labels: Tensor, q_label: float, q_other: float
+def _slope_from_top(
+    lean: Lean, centred: Tensor | None, p: Tensor, index: Tensor, is_top: Tensor, q_label: float, q_other: float
 ) -> Tensor:
-    """The gradient of `logit_gradient` for a label-smoothed target, of two values, in plain arithmetic if that will do.
+    """f'(t) without its part -1/t, less its value at the most probable class, which may be the label.
+
+    At the target's common value f' increases with p, so that its largest value belongs to the most probable class.
+    """
+    reuse = _may_reuse(p)
+    own_p, own_ratio = p.gather(-1, index), None
+    if centred is not None and lean.logarithm:
+        own_ratio = centred.gather(-1, index) - math.log(q_label / q_other)
+    inverse = p
+    if lean.slope is not None:
+        floor = torch.finfo(p.dtype).tiny
+        inverse = _change(reuse, _change(reuse, p.clamp_min(floor), "reciprocal"), "mul", q_other)
+        own_p = own_p.clamp_min(floor)
+    own = _lean_slope(lean, own_ratio, q_label / own_p, reuse)
+    h = _lean_slope(lean, centred, inverse, reuse)
+    top = torch.where(is_top, own, h.amax(-1, keepdim=True))
+    return _at_label(reuse, index, _change(reuse, h, "sub", top), own - top)
+
+
+def _from_target(p: Tensor, index: Tensor, q_label: float, q_other: float) -> Tensor:
+    """p - q, in the memory of p; where the label is likely, its 1 - p is the sum of the others and loses no digits."""
+    reuse, own = _may_reuse(p), p.gather(-1, index)
+    others = _at_label(reuse, index, p, torch.zeros_like(own))
+    rest = others.sum(-1, keepdim=True)
+    at_label = torch.where(own < 0.5, own - q_label, (1 - q_label) - rest)
+    return _at_label(reuse, index, _change(reuse, others, "sub", q_other), at_label)
+
+
+def smoothed_gradient(
+    lean: Lean, powers: Tensor, labels: Tensor, q_label: float, q_other: float, centred: Tensor | None = None
+) -> Tensor:
+    """The gradient of `logit_gradient` for a label-smoothed target, of two values, in plain arithmetic.
 
     Args:
-        definition: one of `DIVERGENCES`, or a member of a family.
-        logits: finite, shape (..., classes), floating point. Nothing is checked here.
+        lean: that of a definition in `DIVERGENCES`, or of a member of a family.
+        powers: exponentials of logits whose largest is 0, shape (..., classes). Nothing is checked here, and the memory
+            is taken unless somebody differentiates, compiles or transforms.
         labels: integers from 0 to classes - 1, shape (...).
         q_label: the target at the label.
-        q_other: the target at every other class.
+        q_other: the target at every other class; above 0 where the divergence is infinite at 0.
+        centred: the logits of `powers`, needed and their memory taken where `lean` has a logarithm.
 
     Returns:
-        Shape (..., classes), the dtype of `logits`.
+        Shape and dtype of `powers`.
     """
-    working = logits if logits.dtype == torch.float64 else logits.float()
-    index = labels.long().unsqueeze(-1)
-    if definition.lean is None:
-        log_label, log_other = (math.log(share) if share > 0 else -math.inf for share in (q_label, q_other))
-        log_q = torch.full_like(working, log_other).scatter(-1, index, log_label)
-        return logit_gradient(definition, working, log_q).to(logits.dtype)
-    reuse = _may_reuse(working)
-    centred, p = _softmax(working, reuse)
-    inverse = p.clamp_min(torch.finfo(p.dtype).tiny)
-    own = q_label / inverse.gather(-1, index)
-    inverse = _change(reuse, _change(reuse, inverse, "reciprocal"), "mul", q_other)
-    h = definition.lean(_at_label(reuse, index, inverse, own))
-    del inverse
-    return _lean_centre(h, centred, p, reuse).to(logits.dtype)
+    reuse, index = _may_reuse(powers), labels.long().unsqueeze(-1)
+    is_top = powers.gather(-1, index) == 1
+    p = _normalised(powers, reuse)
+    if lean.slope is None and not lean.logarithm:
+        return _change(reuse, _from_target(p, index, q_label, q_other), "mul", lean.inverse)
+    gradient = _lean_centre(_slope_from_top(lean, centred, p, index, is_top, q_label, q_other), p, reuse)
+    return gradient + lean.inverse * _from_target(p, index, q_label, q_other) if lean.inverse else gradient
 
 
-def tempered_gradient(logits: Tensor, labels: Tensor, tau_joint: float, tau_marginal: float) -> Tensor:
+def tempered_gradient(marginal: Tensor, labels: Tensor, tau_joint: float, tau_marginal: float) -> Tensor:
     """tau_joint e_y - tau_marginal softmax(tau_marginal * logits) (:eq:`eq-tempered-gradient`); no e_y - p cancels.
 
     Args:
-        logits: finite, shape (..., classes), floating point. Nothing is checked here.
+        marginal: exp(tau_marginal * logits) of logits whose largest is 0, shape (..., classes). Nothing is checked
+            here, and the memory is taken unless somebody differentiates, compiles or transforms.
         labels: integers from 0 to classes - 1, shape (...).
         tau_joint: temperature of the label's logit.
         tau_marginal: temperature of the logits in the normaliser.
 
     Returns:
-        Shape (..., classes), the dtype of `logits`.
+        Shape and dtype of `marginal`.
     """
-    working = logits if logits.dtype == torch.float64 else logits.float()
-    reuse, index = _may_reuse(working), labels.long().unsqueeze(-1)
-    centred = working - working.amax(-1, keepdim=True)
-    powers = _lean_exp(centred, reuse, tau_marginal)
-    del centred
-    own = powers.gather(-1, index)
-    others = _at_label(reuse, index, powers, torch.zeros_like(own))
+    reuse, index = _may_reuse(marginal), labels.long().unsqueeze(-1)
+    own = marginal.gather(-1, index)
+    others = _at_label(reuse, index, marginal, torch.zeros_like(own))
     rest = others.sum(-1, keepdim=True)
     scale = -tau_marginal / (rest + own)
     gradient = _change(reuse, others, "mul", scale)
-    return _at_label(reuse, index, gradient, (tau_joint - tau_marginal) - scale * rest).to(logits.dtype)
+    return _at_label(reuse, index, gradient, (tau_joint - tau_marginal) - scale * rest)
 
 
 def logit_gradient(definition: Definition, logits: Tensor, log_q: Tensor) -> Tensor:
@@ -762,9 +851,9 @@ def js_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     return at_zero, at_infinity
 
 
-def js_lean(inverse: Tensor) -> Tensor:
+def js_lean(inverse: Tensor, reuse: bool) -> Tensor:
     """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
-    return lean_log1p(inverse).mul_(-0.5)
+    return lean_log1p(inverse, reuse).mul_(-0.5)
 
 
 def hellinger(at: Contrast) -> Term:
@@ -784,6 +873,11 @@ def hellinger_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     at_zero = part_1
     at_infinity = part_1
     return at_zero, at_infinity
+
+
+def hellinger_lean(inverse: Tensor, reuse: bool) -> Tensor:
+    """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
+    return _change(reuse, _change(reuse, inverse, "sqrt"), "mul", -1.0)
 
 
 def pearson(at: Contrast) -> Term:
@@ -862,9 +956,9 @@ def triangular_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     return at_zero, at_infinity
 
 
-def triangular_lean(inverse: Tensor) -> Tensor:
+def triangular_lean(inverse: Tensor, reuse: bool) -> Tensor:
     """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
-    return (inverse / (inverse + 1.0)).pow(2).mul_(-4.0)
+    return _change(reuse, inverse, "div", inverse + 1.0).pow(2).mul_(-4.0)
 
 
 def lin_k(at: Contrast) -> Term:
@@ -888,9 +982,9 @@ def lin_k_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     return at_zero, at_infinity
 
 
-def lin_k_lean(inverse: Tensor) -> Tensor:
+def lin_k_lean(inverse: Tensor, reuse: bool) -> Tensor:
     """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
-    return (inverse / (inverse + 1.0)).mul_(-1.0)
+    return _change(reuse, inverse, "div", inverse + 1.0).mul_(-1.0)
 
 
 def lin_k_reverse_value(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
@@ -969,9 +1063,9 @@ def gan_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     return at_zero, at_infinity
 
 
-def gan_lean(inverse: Tensor) -> Tensor:
+def gan_lean(inverse: Tensor, reuse: bool) -> Tensor:
     """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
-    return lean_log1p(inverse).mul_(-1.0)
+    return lean_log1p(inverse, reuse).mul_(-1.0)
 
 
 def symmetric_chi_squared(at: Contrast) -> Term:
@@ -1278,12 +1372,12 @@ def skewed_js_family(skew: float = 0.25) -> Definition:
         at_infinity = -log_mixture(log_ratio, 1 - skew)*(part_1*part_2 + skew) + log_ratio*part_1*part_2
         return at_zero, at_infinity
 
-    def lean(inverse: Tensor) -> Tensor:
+    def lean(inverse: Tensor, reuse: bool) -> Tensor:
         """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
-        return lean_log1p(((1 - skew)/skew) * inverse).mul_(-skew)
+        return lean_log1p(_change(reuse, inverse, "mul", (1 - skew)/skew), reuse).mul_(-skew)
 
     limits = (-(skew - 1)*math.log(-1/(skew - 1)), -skew*math.log(skew))
-    return Definition(slope_difference, tails, limits, bounded=True, lean=lean)
+    return Definition(slope_difference, tails, limits, bounded=True, lean=Lean(lean))
 
 
 def skewed_rkl_family(skew: float = 0.9) -> Definition:
@@ -1302,12 +1396,12 @@ def skewed_rkl_family(skew: float = 0.9) -> Definition:
         at_infinity = -part_1 + (-log_mixture(log_ratio, 1 - skew) + log_ratio)*torch.exp(log_ratio)
         return at_zero, at_infinity
 
-    def lean(inverse: Tensor) -> Tensor:
+    def lean(inverse: Tensor, reuse: bool) -> Tensor:
         """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
-        return (inverse / (inverse + skew/(1 - skew))).mul_(-skew/(1 - skew))
+        return _change(reuse, inverse, "div", inverse + skew/(1 - skew)).mul_(-skew/(1 - skew))
 
     limits = (-skew + math.log(-1/(skew - 1)), skew)
-    return Definition(slope_difference, tails, limits, bounded=True, lean=lean)
+    return Definition(slope_difference, tails, limits, bounded=True, lean=Lean(lean))
 
 
 def blended_chi_squared_family(blend: float = 0.25) -> Definition:
@@ -1327,12 +1421,12 @@ def blended_chi_squared_family(blend: float = 0.25) -> Definition:
         at_infinity = part_1/(blend + part_2*(1 - blend))
         return at_zero, at_infinity
 
-    def lean(inverse: Tensor) -> Tensor:
+    def lean(inverse: Tensor, reuse: bool) -> Tensor:
         """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
-        return (inverse / (inverse + blend/(1 - blend))).pow(2).mul_(-1/(blend*(1 - blend)**2))
+        return _change(reuse, inverse, "div", inverse + blend/(1 - blend)).pow(2).mul_(-1/(blend*(1 - blend)**2))
 
     limits = (-1/(blend - 1), 1/blend)
-    return Definition(slope_difference, tails, limits, bounded=True, lean=lean)
+    return Definition(slope_difference, tails, limits, bounded=True, lean=Lean(lean))
 
 
 def softened_total_variation_family(width: float = 0.5) -> Definition:
@@ -1419,16 +1513,16 @@ def _no_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
 
 DIVERGENCES: dict[str, Definition] = {
     "rkl": Definition(
-        rkl, rkl_tails, (math.inf, 1.0), True
+        rkl, rkl_tails, (math.inf, 1.0), True, lean=Lean(inverse=1.0)
     ),
     "fkl": Definition(
-        fkl, fkl_tails, (1.0, math.inf), True
+        fkl, fkl_tails, (1.0, math.inf), True, lean=Lean(logarithm=1.0)
     ),
     "js": Definition(
-        js, js_tails, (0.34657359027997264, 0.34657359027997264), True, lean=js_lean
+        js, js_tails, (0.34657359027997264, 0.34657359027997264), True, lean=Lean(js_lean)
     ),
     "hellinger": Definition(
-        hellinger, hellinger_tails, (1.0, 1.0), True
+        hellinger, hellinger_tails, (1.0, 1.0), True, lean=Lean(hellinger_lean)
     ),
     "pearson": Definition(
         pearson, pearson_tails, (1.0, math.inf), False
@@ -1437,19 +1531,19 @@ DIVERGENCES: dict[str, Definition] = {
         neyman, neyman_tails, (math.inf, 1.0), False
     ),
     "jeffreys": Definition(
-        jeffreys, jeffreys_tails, (math.inf, math.inf), True
+        jeffreys, jeffreys_tails, (math.inf, math.inf), True, lean=Lean(logarithm=1.0, inverse=1.0)
     ),
     "triangular": Definition(
-        triangular, triangular_tails, (1.0, 1.0), True, lean=triangular_lean
+        triangular, triangular_tails, (1.0, 1.0), True, lean=Lean(triangular_lean)
     ),
     "lin_k": Definition(
-        lin_k, lin_k_tails, (0.19314718055994531, 0.5), True, lean=lin_k_lean
+        lin_k, lin_k_tails, (0.19314718055994531, 0.5), True, lean=Lean(lin_k_lean)
     ),
     "lin_k_reverse": Definition(
         lin_k_reverse, lin_k_reverse_tails, (0.5, 0.19314718055994531), True
     ),
     "gan": Definition(
-        gan, gan_tails, (0.6931471805599453, 0.6931471805599453), True, lean=gan_lean
+        gan, gan_tails, (0.6931471805599453, 0.6931471805599453), True, lean=Lean(gan_lean)
     ),
     "symmetric_chi_squared": Definition(
         symmetric_chi_squared, symmetric_chi_squared_tails, (math.inf, math.inf), False

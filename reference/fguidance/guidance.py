@@ -142,15 +142,14 @@ class Guidance:
             ValueError: shapes do not match, a logit is not finite, or a label is out of range.
         """
         _require_batch(logits, labels)
-        working = _at_least_float32(logits)
-        pull = self._divergence_gradient(working, labels) if self.alpha > 0 else None
-        gradient = _generated.tempered_gradient(working, labels, self.tau_joint, self.tau_marginal)
+        pull, marginal = self._divergence_gradient(logits, labels)
+        gradient = _generated.tempered_gradient(marginal, labels, self.tau_joint, self.tau_marginal)
         if self.tilt != 0:
-            gradient = self._tilt_weights(working, labels) * gradient
+            gradient = self._tilt_weights(_at_least_float32(logits), labels) * gradient
         if pull is not None:
             gradient.sub_(pull, alpha=self.alpha)
         if self.entropy != 0:
-            gradient = gradient + self.entropy * entropy_gradient(working)
+            gradient = gradient + self.entropy * entropy_gradient(_at_least_float32(logits))
         return gradient.to(logits.dtype)
 
     def gradient(self, classifier: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor) -> Tensor:
@@ -190,10 +189,25 @@ class Guidance:
         linear = self.tau_joint * (scale * own) - self.tau_marginal * (scale * logits.amax(-1))
         return linear / scale - torch.logsumexp(self.tau_marginal * _centred(logits), -1)
 
-    def _divergence_gradient(self, logits: Tensor, labels: Tensor) -> Tensor:
-        rest = (1 - self.epsilon) / logits.shape[-1]
+    def _divergence_gradient(self, logits: Tensor, labels: Tensor) -> tuple[Tensor | None, Tensor]:
+        """The divergence's gradient, unless alpha is 0, and exp(tau_marginal * logits) up to a factor for each row."""
         definition = self._resolved.definition
-        return _generated.smoothed_gradient(definition, logits, labels, rest + self.epsilon, rest)
+        if self.alpha > 0 and definition.lean is not None:
+            return self._plain_gradient(definition.lean, logits, labels)
+        pull = None
+        if self.alpha > 0:
+            working = _at_least_float32(logits)
+            pull = _generated.logit_gradient(definition, working, self._log_target(working, labels))
+        centred = _generated.centred_logits(logits)
+        return pull, _generated.lean_exp(centred, self.tau_marginal, overwrite=True)
+
+    def _plain_gradient(self, lean: _generated.Lean, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        centred = _generated.centred_logits(logits)
+        needed = centred if lean.logarithm else None
+        powers, marginal = _generated.lean_powers(centred, self.tau_marginal, overwrite=needed is None)
+        rest = (1 - self.epsilon) / logits.shape[-1]
+        pull = _generated.smoothed_gradient(lean, powers, labels, rest + self.epsilon, rest, needed)
+        return pull, marginal
 
     def _log_target(self, logits: Tensor, labels: Tensor) -> Tensor:
         return label_smoothed_log_target(labels, logits.shape[-1], self.epsilon, logits.dtype)

@@ -301,7 +301,7 @@ DIVERGENCES: tuple[Row, ...] = (
     ),
     Row(
         "puri_vincze",
-        "Puri and Vincze's divergences",
+        "Puri and Vincze's divergences, with the factor that makes k = 1 total variation",
         sp.Abs(t - 1) ** exponent / (t + 1) ** (exponent - 1) / 2,
         "Puri and Vincze 1990; Kafka, Österreicher and Vincze 1991",
         Family(exponent, sp.Rational(3, 2), sp.S.One, HIGH),

@@ -249,7 +249,7 @@ def _emit_row(row: Row) -> str:
             f'    """The tails of `{row.name}` (:eq:`eq-value`)."""',
             *_shared_code(tails[0], tails[1], ("at_zero", "at_infinity")),
             *_lean_code(row, f"{row.name}_lean", pieces),
-            *_near_code(row),
+            *_near_code(row, pieces),
         )
     )
 
@@ -267,8 +267,12 @@ def _lean_argument(name: str, pieces: tuple[symbolic.Piece, ...] | None) -> str:
     return "" if found is None else f", lean={lean.construction(name, found, _python)}"
 
 
-def _near_code(row: Row) -> Iterator[str]:
-    if row.form is not None and row.form.near is not None:
+def _near_code(row: Row, pieces: tuple[symbolic.Piece, ...] | None) -> Iterator[str]:
+    if pieces is None:
+        yield from ("", "", f"def {row.name}_near(log_ratio: Tensor) -> Tensor:")
+        yield f'    """f(e^y) of `{row.name}` for abs(y) <= 1 (:eq:`eq-value`)."""'
+        yield f"    return general_near(log_ratio, {row.name}_slope)"
+    elif row.form is not None and row.form.near is not None:
         _prove_near(row, row.form.near)
         yield from ("", "", f"def {row.name}_near(log_ratio: Tensor) -> Tensor:")
         yield f'    """f(e^y) of `{row.name}` for abs(y) <= 1 (:eq:`eq-value`)."""'
@@ -477,7 +481,8 @@ def _emit_tables() -> str:
         bounded = row.form is not None or _is_bounded(row.generator)
         definitions.append(f'    "{row.name}": Definition(')
         if row.form is None:
-            extra = _lean_argument(f"{row.name}_lean", symbolic.pieces(row.generator))
+            pieces = symbolic.pieces(row.generator)
+            extra = f", near={row.name}_near" if pieces is None else _lean_argument(f"{row.name}_lean", pieces)
         else:
             extra = f", near={row.name}_near, smooth={row.form.is_smooth == sp.true}"
         definitions.append(f"        {row.name}, {row.name}_tails, ({limits}), {bounded}{extra}\n    ),")

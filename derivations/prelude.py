@@ -232,6 +232,40 @@ def soft_sign_difference(at: Contrast, coefficient: float, width: float) -> Term
     return Term(coefficient * torch.where(rising, size, -size), _add(at.log_p, exponent))
 
 
+NODES = (  # Gauss-Legendre quadrature on [0, 1]: positions and weights
+    (0.005299532504175033, 0.013576229705877048),
+    (0.02771248846338371, 0.031126761969323947),
+    (0.06718439880608412, 0.04757925584124639),
+    (0.12229779582249849, 0.06231448562776694),
+    (0.19106187779867811, 0.07479799440828837),
+    (0.2709916111713863, 0.08457825969750127),
+    (0.35919822461037054, 0.09130170752246179),
+    (0.4524937450811813, 0.09472530522753425),
+    (0.5475062549188188, 0.09472530522753425),
+    (0.6408017753896295, 0.09130170752246179),
+    (0.7290083888286137, 0.08457825969750127),
+    (0.8089381222013219, 0.07479799440828837),
+    (0.8777022041775016, 0.06231448562776694),
+    (0.9328156011939158, 0.04757925584124639),
+    (0.9722875115366163, 0.031126761969323947),
+    (0.994700467495825, 0.013576229705877048),
+)
+
+
+AT_ONCE = 1 << 14  # numbers: below it, a step of Python costs more than sixteen times the arithmetic
+
+
+def _quadrature(function: Callable[[Tensor | float], Tensor], like: Tensor) -> Tensor:
+    """The integral over 0 <= x <= 1 of a function of x whose values look like `like`; small ones go in one batch.
+
+    The terms are added one by one either way, so that a result does not depend on the size of its batch.
+    """
+    if not like.is_cpu or like.numel() > AT_ONCE:
+        return sum((share * function(node) for node, share in NODES), torch.zeros_like(like))
+    rule = torch.tensor(NODES, dtype=like.dtype, device=like.device).T.reshape(2, len(NODES), *[1] * like.ndim)
+    return sum((rule[1] * function(rule[0])).unbind(), torch.zeros_like(like))
+
+
 def _power(base: Tensor, exponent: float) -> Tensor:
     """base ** exponent for base >= 0; at 0 its limit or 0, with the derivative 0."""
     return torch.where(base > 0, torch.where(base > 0, base, 1.0) ** exponent, float(exponent == 0))
@@ -248,7 +282,7 @@ def puri_vincze_difference(at: Contrast, exponent: float) -> Term:
     rising, lower, upper, gap = _ordered(at, 0.0)
     start, end, rest = torch.tanh(lower / 2), torch.tanh(upper / 2), 2 * torch.sigmoid(-lower)
     step = 2 * gap * torch.sigmoid(-lower) * torch.sigmoid(upper)
-    bends = sum(share * _power((start + n * step).abs(), exponent - 2) * (rest - n * step) for n, share in NODES)
+    bends = _quadrature(lambda x: _power((start + x * step).abs(), exponent - 2) * (rest - x * step), step)
     close = exponent * (exponent - 1) / 2 * step * bends
     slopes = [v.sign() * _power(v.abs(), exponent - 1) * (exponent - (exponent - 1) * v) / 2 for v in (start, end)]
     nearest, farthest = torch.minimum(start.abs(), end.abs()), torch.maximum(start.abs(), end.abs())
@@ -316,8 +350,7 @@ def _lifted_mean(log_ratio: Tensor, beta: float) -> Tensor:
     """
     power = (beta - 1) / beta
     if 0.5 <= beta <= 2:
-        entropies = torch.stack([share * _entropy(log_ratio / (1 - power * node)) for node, share in NODES])
-        return math.log(2) - entropies.sum(0)
+        return math.log(2) - _quadrature(lambda x: _entropy(log_ratio / (1 - power * x)), log_ratio)
     rise = torch.log1p(torch.exp(beta * log_ratio)) / beta - torch.log1p(torch.exp(log_ratio))
     return math.log(2) + rise / power
 
@@ -356,26 +389,6 @@ def scaled(definition: Definition, factor: float) -> Definition:
     return Definition(slope_difference, tails, limits, definition.bounded)
 
 
-NODES = (  # Gauss-Legendre quadrature on [0, 1]: positions and weights
-    (0.005299532504175033, 0.013576229705877048),
-    (0.02771248846338371, 0.031126761969323947),
-    (0.06718439880608412, 0.04757925584124639),
-    (0.12229779582249849, 0.06231448562776694),
-    (0.19106187779867811, 0.07479799440828837),
-    (0.2709916111713863, 0.08457825969750127),
-    (0.35919822461037054, 0.09130170752246179),
-    (0.4524937450811813, 0.09472530522753425),
-    (0.5475062549188188, 0.09472530522753425),
-    (0.6408017753896295, 0.09130170752246179),
-    (0.7290083888286137, 0.08457825969750127),
-    (0.8089381222013219, 0.07479799440828837),
-    (0.8777022041775016, 0.06231448562776694),
-    (0.9328156011939158, 0.04757925584124639),
-    (0.9722875115366163, 0.031126761969323947),
-    (0.994700467495825, 0.013576229705877048),
-)
-
-
 class Slope(NamedTuple):
     """f'(e^u) and its derivative in u for any generator, both divided by exp(growth(u)) so that neither overflows."""
 
@@ -400,12 +413,23 @@ def general_difference(at: Contrast, slope: Slope) -> Term:
         return function(log_ratio) * torch.exp(growth(log_ratio) - largest)
 
     step = at.difference.clamp(-0.5, 0.5)
-    close = step * sum(weight * scaled(slope.derivative, base + node * step) for node, weight in NODES)
+    close = step * _quadrature(lambda x: scaled(slope.derivative, base + x * step), step)
     bends = scaled(slope.derivative, ratio), scaled(slope.derivative, base)
     smooth = torch.maximum(*bends) <= 16 * torch.minimum(*bends)
     far = scaled(slope.value, ratio) - scaled(slope.value, base)
     mantissa = torch.where(smooth & (at.difference.abs() < 0.5), close, far)
     return Term(mantissa, _add(at.log_p, _double(largest)))
+
+
+def general_near(log_ratio: Tensor, slope: Slope) -> Tensor:
+    """f(e^y) of any generator for abs(y) <= 1, an integral in which nothing cancels (`stable-value-bend`)."""
+
+    def integrand(x: Tensor | float) -> Tensor:
+        place = x * log_ratio
+        bend = slope.derivative(place) * torch.exp(slope.growth(place))
+        return bend * torch.exp(place) * torch.expm1((1 - x) * log_ratio)
+
+    return log_ratio * _quadrature(integrand, log_ratio)
 
 
 def two_sided(sides: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Callable[[Tensor], Tensor]:
@@ -452,10 +476,12 @@ def weight(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
 
 def _integrated(definition: Definition, ratio: Tensor) -> Tensor:
     """f(e^u) as the integral of f'(e^s) e^s from 0 to u, for |u| <= 1: no two of its parts cancel."""
-    total = torch.zeros_like(ratio)
-    for node, share in NODES:
-        total = total + share * _evaluate(definition.slope_difference(_from_gauge_point(node * ratio, 0 * ratio)))
-    return ratio * total
+
+    def integrand(x: Tensor | float) -> Tensor:
+        place = x * ratio
+        return _evaluate(definition.slope_difference(_from_gauge_point(place, torch.zeros_like(place))))
+
+    return ratio * _quadrature(integrand, ratio)
 
 
 def value(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:

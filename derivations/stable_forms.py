@@ -48,6 +48,8 @@ share = Symbol("a", positive=True)
 ENTROPY = log(1 + exp(u / share)) - u / share * Sigmoid(u / share)
 DUAL = t * Generator(1 / t)
 INTEGRAND = Slope(exp(s)) * exp(s)
+Bend = Function("B")
+BENT = Bend(s) * (exp(u) - exp(s))
 
 
 def written_out(expression: Expr, difference: Expr = u - b) -> Expr:
@@ -360,6 +362,38 @@ def value_integral(integrand: Expr = INTEGRAND) -> Claim:
     )
 
 
+def value_bend(integrand: Expr = BENT) -> Claim:
+    """The generator in the gauge as an integral of the derivative of its slope."""
+    name = "stable-value-bend"
+    require_zero(name, integrand.subs(s, u), integrand.diff(u) - exp(u) * Bend(s))
+    require_zero(name, Generator(exp(u)).diff(u) - exp(u) * Slope(exp(u)))
+    integral = Integral(integrand, (s, 0, u))
+    require(name, integral.subs(u, 0).doit() == 0, integral)
+    return Claim(
+        id=name,
+        title="A term of the divergence from the bend of its generator",
+        statement=fill(
+            r"""
+            With $B(s) = \frac{d}{ds} f'(e^s)$, in the gauge $f'(1) = 0$ with $f(1) = 0$, $f(e^u) = <integral>$.
+            """,
+            integral=integral,
+        ),
+        source=OURS,
+        verdict="verified",
+        proof=fill(
+            r"""
+            Both sides are zero at $u = 0$. The integrand vanishes at $s = u$, so the derivative of the right-hand side
+            in $u$ is $\int_0^u <change>\, ds = e^u \bigl(f'(e^u) - f'(1)\bigr)$, and $\frac{d}{du} f(e^u) = <slope>$.
+            $B = e^s f''(e^s)$ is nowhere negative and $e^u - e^s$ has the sign of $u$: a quadrature adds terms of one
+            sign, and takes no difference of slopes.
+            """,
+            change=integrand.diff(u),
+            slope=Generator(exp(u)).diff(u),
+        ),
+        equation="eq-value",
+    )
+
+
 PROVERS = (
     pivot,
     power_difference,
@@ -370,4 +404,5 @@ PROVERS = (
     power_mean,
     value_dual,
     value_integral,
+    value_bend,
 )

@@ -263,8 +263,6 @@ def _define(generator: "sp.Expr") -> Definition:
     from fguidance.interpreter import evaluate
     from fguidance.parsing import LARGEST_NUMBER
 
-    found = symbolic.pieces(generator)
-    slope_difference = _general(generator) if found is None else _composed(found)
     tails = symbolic.tails(generator)
     limits = symbolic.end_values(generator)
     for place, limit in zip(("f(t) at 0", "f(t)/t at infinity"), limits, strict=True):
@@ -275,7 +273,13 @@ def _define(generator: "sp.Expr") -> Definition:
         at_zero, at_infinity = (evaluate(tail, symbolic.log_ratio, log_ratio) for tail in tails)
         return at_zero, at_infinity
 
-    return Definition(slope_difference, both_tails, (float(limits[0]), float(limits[1])), bounded=False)
+    ends = float(limits[0]), float(limits[1])
+    if (found := symbolic.pieces(generator)) is not None:
+        return Definition(_composed(found), both_tails, ends, bounded=False)
+    slope = _slope(generator)
+    slope_difference = functools.partial(_generated.general_difference, slope=slope)
+    near = functools.partial(_generated.general_near, slope=slope)
+    return Definition(slope_difference, both_tails, ends, bounded=False, near=near)
 
 
 def _composed(pieces: "tuple[Piece, ...]") -> SlopeDifference:
@@ -297,7 +301,7 @@ def _plain_numbers(piece: "Piece") -> tuple[float | int, ...]:
     return tuple(numbers)
 
 
-def _general(generator: "sp.Expr") -> SlopeDifference:
+def _slope(generator: "sp.Expr") -> Slope:
     from fguidance import symbolic
     from fguidance.interpreter import evaluate
 
@@ -309,8 +313,7 @@ def _general(generator: "sp.Expr") -> SlopeDifference:
         return torch.where(log_ratio < 0, left, right)
 
     sides = (scaled.value, scaled.derivative, scaled.growth)
-    slope = Slope(*(functools.partial(two_sided, expressions) for expressions in sides))
-    return functools.partial(_generated.general_difference, slope=slope)
+    return Slope(*(functools.partial(two_sided, expressions) for expressions in sides))
 
 
 def _readable(tensor: Tensor) -> bool:

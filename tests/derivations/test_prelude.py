@@ -17,6 +17,33 @@ def test_nodes_are_those_of_gauss_and_legendre() -> None:
     assert list(prelude.NODES) == expected
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 5), (prelude.AT_ONCE + 1,)], ids=str)
+@pytest.mark.parametrize("power", [0, 1, 7, 31])
+def test_a_quadrature_integrates_powers_in_one_batch_and_node_by_node(
+    shape: tuple[int, ...], dtype: torch.dtype, power: int
+) -> None:
+    like = torch.linspace(1, 2, torch.Size(shape).numel(), dtype=dtype).reshape(shape)
+    found = prelude._quadrature(lambda x: like * x**power, like)
+    torch.testing.assert_close(found, like / (power + 1), rtol=16 * torch.finfo(dtype).eps, atol=0)
+
+
+def test_a_quadrature_of_small_tensors_calls_its_function_once() -> None:
+    calls: list[object] = []
+    for size in (10, prelude.AT_ONCE + 1):
+        like = torch.ones(size)
+        prelude._quadrature(lambda x, like=like: calls.append(x) or like * x, like)
+    assert len(calls) == 1 + len(prelude.NODES)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_quadrature_does_not_depend_on_the_batch(dtype: torch.dtype) -> None:
+    like = torch.linspace(1, 2, prelude.AT_ONCE + 5, dtype=dtype)
+    whole = prelude._quadrature(lambda x: torch.exp(x * like), like)
+    part = prelude._quadrature(lambda x: torch.exp(x * like[:7]), like[:7])
+    assert torch.equal(whole[:7], part)
+
+
 def test_log_2_is_split_into_a_short_head_and_its_rest() -> None:
     head, rest = map(sp.Rational, prelude.LOG_2)
     assert (head * 2**16).is_integer

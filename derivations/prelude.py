@@ -698,7 +698,7 @@ def lean_gradient(definition: Definition, logits: Tensor, log_q: Tensor) -> tupl
     if lean.slope is not None or lean.logarithm:
         h = _lean_slope(lean, centred - _finite(target), q / p.clamp_min(torch.finfo(p.dtype).tiny), reuse)
         scale = torch.maximum(scale, (p * h).abs().amax(-1, keepdim=True)) if lean.logarithm else scale
-        at_top = torch.where(centred == 0, h, -math.inf).amax(-1, keepdim=True)
+        at_top = torch.add(h.detach(), centred.detach(), alpha=FAR).amax(-1, keepdim=True)
         gradient = _lean_centre(_change(reuse, h, "sub", at_top), p, reuse)
     if lean.inverse:
         gradient = gradient + lean.inverse * (p - q)

@@ -22,7 +22,13 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".make" / "mutation"
 MUTATED = ("_generated", "divergence", "guidance")
-TESTS = ("test_generated.py", "test_divergence.py", "test_guidance.py", "test_wrong_weights.py")
+TESTS = (
+    "test_generated.py",
+    "test_divergence.py",
+    "test_guidance.py",
+    "test_plain_arithmetic.py",
+    "test_wrong_weights.py",
+)
 EXPLANATIONS = Path(__file__).with_name("survivors.toml")
 RECORD = ROOT / "book" / "results" / "mutation.json"
 CONFIGURATION = f"""\

@@ -93,6 +93,26 @@ def test_value_is_continuous_where_its_two_forms_meet(name: str) -> None:
         torch.testing.assert_close(inner, outer, rtol=1e-10, atol=0)
 
 
+@pytest.mark.parametrize("name", list(_generated.FAMILIES))
+def test_a_family_without_a_parameter_is_its_default_member(name: str) -> None:
+    log_p, log_q = torch.log_softmax(torch.tensor([[0.5, -1.0, 2.0], [0.0, 0.3, 0.1]], dtype=torch.float64), -1)
+    default, member = _generated.FAMILIES[name](), _generated.FAMILIES[name](_generated.PARAMETERS[name].default)
+    assert torch.equal(_generated.weight(default, log_p, log_q), _generated.weight(member, log_p, log_q))
+
+
+@pytest.mark.parametrize("name", fg.divergence_names())
+def test_a_divergence_is_bounded_if_no_weight_overflows(name: str) -> None:
+    members = [_generated.DIVERGENCES[name]] if name in _generated.DIVERGENCES else []
+    if name in _generated.FAMILIES:
+        rule = _generated.PARAMETERS[name]
+        members = [_generated.FAMILIES[name](value) for value in (-1.5, 0.0, 0.5, 1.0, 1.5, 2.5)
+                   if rule.low < value < rule.high]  # fmt: skip
+    for definition in members:
+        log_p = torch.tensor([0.0, -600.0], dtype=torch.float64)
+        weights = _generated.weight(definition, log_p, log_p.flip(0))
+        assert definition.bounded is bool((weights.abs() < 1e6).all())
+
+
 def test_the_printed_weight_refuses_a_value() -> None:
     with pytest.raises(ValueError, match="belongs to no"):
         _generated.value(_generated.DIVERGENCES["js_printed"], torch.zeros(1), torch.zeros(1))

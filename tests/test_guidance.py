@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import mpmath
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ TERMS = {
     "temperatures": {"alpha": 0.0, "tau_joint": 0.7, "tau_marginal": 1.9},
     "tilt, sum": {"tilt": -0.2, "tilt_reduction": "sum"},
     "tilt, mean": {"tilt": 1.5, "tilt_reduction": "mean"},
+    "tilt of one": {"tilt": 1.0},
     "entropy": {"entropy": 0.3},
     "negative entropy": {"entropy": -0.3},
     **{f"divergence {name}": {"divergence": name, "alpha": 0.8, "epsilon": 0.6} for name in PLAIN_GENERATORS},
@@ -252,6 +254,24 @@ class TestMathematics:
         assert log_prob.min() - 1e-9 <= found <= log_prob.max() + 1e-9
         assert (found - log_prob.mean()) * tilt >= -1e-9
 
+    @pytest.mark.parametrize("tilt", (-2.5, -1e-8, 1e-8, 0.3, 0.99, 1.0, 1.5, 60.0))
+    @pytest.mark.parametrize("entries", ((-1000.0, -1000.5), (0.0, -3.0, -3.5), (-1e-3, -2e-3, -5.0), (-700.0, 600.0)))
+    def test_tilted_mean_keeps_its_digits(self, tilt: float, entries: tuple[float, ...]) -> None:
+        with mpmath.workdps(60):
+            mean = mpmath.fsum(mpmath.exp(mpmath.mpf(tilt) * entry) for entry in entries) / len(entries)
+            expected = float(mpmath.log(mean) / mpmath.mpf(tilt))
+        found = fg.tilted_mean(torch.tensor(entries, dtype=DOUBLE), tilt)
+        torch.testing.assert_close(float(found), expected, rtol=1e-14, atol=1e-14)
+
+    @any_dtype
+    @pytest.mark.parametrize("tilt", (-1e30, -1.0, 1e-30, 2.0, 1e30))
+    def test_tilted_mean_of_the_largest_numbers_is_finite(self, tilt: float, dtype: torch.dtype) -> None:
+        largest = torch.finfo(dtype).max
+        for entries in ((-largest, largest), (-largest, -largest), (largest, largest, 0.0)):
+            found = fg.tilted_mean(torch.tensor(entries, dtype=dtype), tilt)
+            assert found.isfinite()
+            assert min(entries) - 1e-6 * largest <= found <= max(entries) + 1e-6 * largest
+
     def test_tilted_mean_of_equal_entries_is_that_entry(self) -> None:
         for tilt in (-3.0, 1e-7, 40.0):
             assert fg.tilted_mean(torch.full((4,), -2.5), tilt) == -2.5
@@ -447,6 +467,10 @@ class TestErrors:
         for tilt in (0.0, math.nan, math.inf):
             with pytest.raises(ValueError, match="tilt must"):
                 fg.tilted_mean(torch.zeros(2), tilt)
+
+    def test_tilted_mean_of_nothing(self) -> None:
+        with pytest.raises(ValueError, match="^log_prob must hold at least one sample$"):
+            fg.tilted_mean(torch.zeros(0), 1.0)
 
     def test_tilted_mean_of_integers(self) -> None:
         with pytest.raises(TypeError, match="log_prob"):

@@ -218,9 +218,7 @@ class Guidance:
         share = 1 if self.tilt_reduction == "sum" else log_prob.numel()
         return tilted_mean(log_prob, self.tilt).expand(log_prob.shape) / share
 
-    def _tilt_weights(self, logits: Tensor, labels: Tensor) -> Tensor | float:
-        if self.tilt == 0:
-            return 1.0
+    def _tilt_weights(self, logits: Tensor, labels: Tensor) -> Tensor:
         log_prob = self._tempered(logits, labels)
         largest = torch.finfo(log_prob.dtype).max / 4
         tilted = (self.tilt * log_prob.flatten()).clamp(-largest, largest)
@@ -236,7 +234,7 @@ def tilted_mean(log_prob: Tensor, tilt: float) -> Tensor:
         tilt: t, any finite number but 0.
 
     Returns:
-        A scalar.
+        A scalar of the dtype of `log_prob`.
 
     Raises:
         TypeError: `log_prob` is not a floating-point tensor.
@@ -249,13 +247,14 @@ def tilted_mean(log_prob: Tensor, tilt: float) -> Tensor:
     _require_number("tilt", tilt, -math.inf, math.inf)
     if tilt == 0:
         raise ValueError("tilt must not be 0: the limit is the plain mean")
-    largest = torch.finfo(log_prob.dtype).max / 8
-    eighth = (log_prob.flatten() / 8).clamp(-largest, largest)  # sums and differences of these cannot overflow
+    working = _at_least_float32(log_prob)
+    largest = torch.finfo(working.dtype).max / 8
+    eighth = (working.flatten() / 8).clamp(-largest, largest)  # sums and differences of these cannot overflow
     centre = (eighth / eighth.numel()).sum()
     spread = (8 * tilt * (eighth - centre)).clamp(-2 * largest, 2 * largest)
     small = torch.log1p(torch.expm1(spread.clamp(-1, 1)).mean())
     large = torch.logsumexp(spread, 0) - math.log(spread.numel())
-    return 8 * (centre + torch.where(spread.abs().amax() < 1, small, large) / (8 * tilt))
+    return (8 * (centre + torch.where(spread.abs().amax() < 1, small, large) / (8 * tilt))).to(log_prob.dtype)
 
 
 def entropy_gradient(logits: Tensor) -> Tensor:

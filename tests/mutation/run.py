@@ -37,6 +37,7 @@ source_paths = ["src"]
 only_mutate = {[f"src/fguidance/{name}.py" for name in MUTATED]}
 pytest_add_cli_args = ["-p", "no:cacheprovider", "-k", "not compile and not copied_file and not import and not no_line"]
 pytest_add_cli_args_test_selection = {[f"tests/{name}" for name in TESTS]}
+also_copy = ["derivations"]
 track_dependencies = false
 use_git_change_detection = false
 timeout_multiplier = 20.0
@@ -47,6 +48,7 @@ pythonpath = ["src", "."]
 addopts = "--import-mode=importlib"
 filterwarnings = ["error"]
 """
+FRESH_IMPORTS = "\nfrom tests.support.fresh_imports import pytest_configure  # noqa: E402, F401\n"
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,13 @@ class Mutant:
 def prepare() -> None:
     """Copy the library and its tests to the working folder, keeping times, so that unchanged results are kept."""
     ignored = shutil.ignore_patterns("__pycache__")
-    for source, target in (("reference", "src"), ("tests/support", "tests/support")):
+    for source, target in (("reference", "src"), ("tests/support", "tests/support"), ("derivations", "derivations")):
         shutil.copytree(ROOT / source, WORK / target, ignore=ignored, dirs_exist_ok=True)
-    for name in ("conftest.py", *TESTS):
+    for name in TESTS:
         shutil.copy2(ROOT / "tests" / name, WORK / "tests" / name)
+    shutil.copy2(Path(__file__).with_name("fresh_imports.py"), WORK / "tests" / "support")
+    settings = (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")
+    (WORK / "tests" / "conftest.py").write_text(settings + FRESH_IMPORTS, encoding="utf-8")
     (WORK / "pyproject.toml").write_text(CONFIGURATION, encoding="utf-8")
 
 

@@ -1,11 +1,13 @@
 """The generated file stands alone, is what the derivations emit, and does what it says."""
 
 import ast
+import math
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import mpmath
 import pytest
 import torch
 
@@ -72,15 +74,29 @@ def test_every_divergence_has_its_row_in_every_table() -> None:
     assert len(names - {"js_printed"}) == len(DIVERGENCES)
 
 
-@pytest.mark.parametrize("name", [name for name in _generated.DIVERGENCES if name != "js_printed"])
+def members(name: str) -> list[_generated.Definition]:
+    """The divergence, or some members of the family, built anew."""
+    if name in _generated.DIVERGENCES:
+        return [_generated.DIVERGENCES[name]]
+    rule = _generated.PARAMETERS[name]
+    within = [number for number in (-1.5, 0.0, 0.3, 0.5, 1.0, 1.5, 2.5) if rule.low < number < rule.high]
+    return [_generated.FAMILIES[name](number) for number in (*within, rule.default)]
+
+
+def weight_at(definition: _generated.Definition, log_p: float, log_q: float) -> float:
+    place = torch.tensor([log_p], dtype=torch.float64), torch.tensor([log_q], dtype=torch.float64)
+    return float(_generated.weight(definition, *place))
+
+
+@pytest.mark.parametrize("name", [name for name in fg.divergence_names() if name != "js_printed"])
 def test_limits_are_those_of_the_tails(name: str) -> None:
-    definition = _generated.DIVERGENCES[name]
     far = torch.tensor(-600.0, dtype=torch.float64)
-    for tail, limit in zip(definition.tails(far), definition.limits, strict=True):
-        if limit == float("inf"):
-            assert tail >= 100
-        else:
-            torch.testing.assert_close(float(tail), limit)
+    for definition in members(name):
+        for tail, limit in zip(definition.tails(far), definition.limits, strict=True):
+            if limit == float("inf"):
+                assert tail >= 100
+            else:
+                torch.testing.assert_close(float(tail), limit)
 
 
 @pytest.mark.parametrize("name", [name for name in _generated.DIVERGENCES if name != "js_printed"])
@@ -102,15 +118,48 @@ def test_a_family_without_a_parameter_is_its_default_member(name: str) -> None:
 
 @pytest.mark.parametrize("name", fg.divergence_names())
 def test_a_divergence_is_bounded_if_no_weight_overflows(name: str) -> None:
-    members = [_generated.DIVERGENCES[name]] if name in _generated.DIVERGENCES else []
-    if name in _generated.FAMILIES:
-        rule = _generated.PARAMETERS[name]
-        members = [_generated.FAMILIES[name](value) for value in (-1.5, 0.0, 0.5, 1.0, 1.5, 2.5)
-                   if rule.low < value < rule.high]  # fmt: skip
-    for definition in members:
-        log_p = torch.tensor([0.0, -600.0], dtype=torch.float64)
-        weights = _generated.weight(definition, log_p, log_p.flip(0))
-        assert definition.bounded is bool((weights.abs() < 1e6).all())
+    for definition in members(name):
+        weights = weight_at(definition, 0.0, -600.0), weight_at(definition, -600.0, 0.0)
+        assert definition.bounded is all(abs(weight) < 1e6 for weight in weights)
+
+
+@pytest.mark.parametrize("name", [name for name in fg.divergence_names() if name != "js_printed"])
+def test_a_member_built_anew_has_the_weights_of_its_value(name: str) -> None:
+    """q f(p/q) by itself, whose derivative in p is f'(p/q), at a distance from p = q where f may not be smooth."""
+    q = torch.tensor(0.3, dtype=torch.float64)
+    for definition in members(name):
+        for number in (0.01, 0.2, 0.6):
+            p = torch.tensor(number, dtype=torch.float64, requires_grad=True)
+            value = _generated.value(definition, p.log()[None], q.log()[None])
+            (slope,) = torch.autograd.grad(value, p)
+            found = weight_at(definition, math.log(number), math.log(0.3))
+            torch.testing.assert_close(found, float(number * slope), rtol=1e-9, atol=1e-12)
+
+
+def test_two_sides_are_joined_at_equality() -> None:
+    places = []
+
+    def sides(log_ratio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        places.append(log_ratio)
+        return 10 + log_ratio, 20 + log_ratio
+
+    at = torch.tensor([-3.0, -0.5, 0.0, 0.5, 3.0])
+    assert _generated.two_sided(sides)(at).tolist() == [7.0, 9.5, 20.0, 19.5, 17.0]
+    assert all(bool((place <= 0).all()) for place in places)
+
+
+@pytest.mark.parametrize("share", (1e-6, 0.3, 0.5, 0.7, 1 - 2.0**-20))
+@pytest.mark.parametrize("log_ratio", (0.0, -1e-9, -0.7, -30.0, -700.0))
+def test_log_mixture_keeps_its_digits(share: float, log_ratio: float) -> None:
+    with mpmath.workdps(60):
+        expected = float(mpmath.log1p(mpmath.mpf(share) * mpmath.expm1(mpmath.mpf(log_ratio))))
+    found = _generated.log_mixture(torch.tensor(log_ratio, dtype=torch.float64), share)
+    torch.testing.assert_close(float(found), expected, rtol=2e-15, atol=2e-16 * share)
+
+
+def test_the_printed_weight_has_no_tails() -> None:
+    with pytest.raises(ValueError, match="js_printed belongs to no f-divergence, so it has no value"):
+        _generated.DIVERGENCES["js_printed"].tails(torch.zeros(1))
 
 
 def test_the_printed_weight_refuses_a_value() -> None:

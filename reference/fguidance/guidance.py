@@ -249,10 +249,10 @@ def tilted_mean(log_prob: Tensor, tilt: float) -> Tensor:
         raise ValueError("tilt must not be 0: the limit is the plain mean")
     working = _at_least_float32(log_prob)
     largest = torch.finfo(working.dtype).max / 8
-    eighth = (working.flatten() / 8).clamp(-largest, largest)  # sums and differences of these cannot overflow
+    eighth = (working.flatten() / 8).clamp_min(-largest)  # sums and differences of these cannot overflow
     centre = (eighth / eighth.numel()).sum()
     spread = (8 * tilt * (eighth - centre)).clamp(-2 * largest, 2 * largest)
-    small = torch.log1p(torch.expm1(spread.clamp(-1, 1)).mean())
+    small = torch.log1p(torch.expm1(spread.clamp_max(1)).mean())
     large = torch.logsumexp(spread, 0) - math.log(spread.numel())
     return (8 * (centre + torch.where(spread.abs().amax() < 1, small, large) / (8 * tilt))).to(log_prob.dtype)
 

@@ -48,7 +48,6 @@ pythonpath = ["src", "."]
 addopts = "--import-mode=importlib"
 filterwarnings = ["error"]
 """
-FRESH_IMPORTS = "\nfrom tests.support.fresh_imports import pytest_configure  # noqa: E402, F401\n"
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,8 @@ def prepare() -> None:
     ignored = shutil.ignore_patterns("__pycache__")
     for source, target in (("reference", "src"), ("tests/support", "tests/support"), ("derivations", "derivations")):
         shutil.copytree(ROOT / source, WORK / target, ignore=ignored, dirs_exist_ok=True)
-    for name in TESTS:
+    for name in ("conftest.py", *TESTS):
         shutil.copy2(ROOT / "tests" / name, WORK / "tests" / name)
-    shutil.copy2(Path(__file__).with_name("fresh_imports.py"), WORK / "tests" / "support")
-    settings = (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")
-    (WORK / "tests" / "conftest.py").write_text(settings + FRESH_IMPORTS, encoding="utf-8")
     (WORK / "pyproject.toml").write_text(CONFIGURATION, encoding="utf-8")
 
 

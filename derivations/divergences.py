@@ -23,6 +23,12 @@ class LogMixture(sp.Function):  # type: ignore[misc]
     nargs = 2
 
 
+class Mixture(sp.Function):  # type: ignore[misc]
+    """1 - share + share * e^y, which as a sum of three terms would lose digits for a share near 1."""
+
+    nargs = 2
+
+
 class SoftDistance(sp.Function):  # type: ignore[misc]
     """(sqrt(x^2 + width^2) - width)/2 of x and width."""
 
@@ -63,6 +69,7 @@ def _power_mean(y: sp.Expr, b: sp.Expr) -> sp.Expr:
 
 NAMED: dict[type[sp.Function], tuple[str, Callable[..., sp.Expr]]] = {
     LogMixture: ("log_mixture", lambda y, share: sp.log(1 - share + share * sp.exp(y))),
+    Mixture: ("mixture", lambda y, share: 1 - share + share * sp.exp(y)),
     SoftDistance: ("soft_distance", lambda x, width: (sp.sqrt(x**2 + width**2) - width) / 2),
     PuriVincze: ("puri_vincze_value", _puri_vincze),
     PowerMean: ("power_mean_tail", _power_mean),
@@ -210,7 +217,7 @@ DIVERGENCES: tuple[Row, ...] = (
         2 * (t ** (power + 1) - t) / (power * (power + 1)),
         "Cressie and Read 1984",
         Family(
-            power, sp.Rational(2, 3), LOW, HIGH, specials=(-sp.S.One, sp.S.Zero), as_alpha=(sp.Integer(2), power + 1)
+            power, sp.Rational(2, 3), LOW, HIGH - 1, specials=(-sp.S.One, sp.S.Zero), as_alpha=(sp.Integer(2), power + 1)
         ),
     ),
     Row(
@@ -235,8 +242,8 @@ DIVERGENCES: tuple[Row, ...] = (
         Form(
             (Piece("softplus_difference", (-skew, SHIFT, -sp.S.One), skew),),
             (
-                skew * log_ratio * y_exp - (1 - skew + skew * y_exp) * LogMixture(log_ratio, skew),
-                (1 - skew) * log_ratio * y_exp - (skew + (1 - skew) * y_exp) * LogMixture(log_ratio, 1 - skew),
+                skew * log_ratio * y_exp - Mixture(log_ratio, skew) * LogMixture(log_ratio, skew),
+                (1 - skew) * log_ratio * y_exp - Mixture(log_ratio, 1 - skew) * LogMixture(log_ratio, 1 - skew),
             ),
         ),
     ),
@@ -281,8 +288,8 @@ DIVERGENCES: tuple[Row, ...] = (
                 ),
             ),
             (
-                expm1(log_ratio) ** 2 / (1 - blend + blend * y_exp),
-                expm1(log_ratio) ** 2 / (blend + (1 - blend) * y_exp),
+                expm1(log_ratio) ** 2 / Mixture(log_ratio, blend),
+                expm1(log_ratio) ** 2 / Mixture(log_ratio, 1 - blend),
             ),
         ),
     ),
@@ -304,7 +311,7 @@ DIVERGENCES: tuple[Row, ...] = (
         "Puri and Vincze's divergences, with the factor that makes k = 1 total variation",
         sp.Abs(t - 1) ** exponent / (t + 1) ** (exponent - 1) / 2,
         "Puri and Vincze 1990; Kafka, Österreicher and Vincze 1991",
-        Family(exponent, sp.Rational(3, 2), sp.S.One, HIGH),
+        Family(exponent, sp.Rational(3, 2), sp.S.One, HIGH / 2),
         Form(
             (Piece("puri_vincze_difference", (exponent,), sp.S.One),),
             (PuriVincze(log_ratio, exponent), PuriVincze(log_ratio, exponent)),

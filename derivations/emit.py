@@ -309,7 +309,8 @@ def _emit_alpha(row: Row) -> str:
             return alpha_tail(log_ratio, alpha), alpha_tail(log_ratio, 1 - alpha)
 
         limits = (1 / alpha if alpha > 0 else math.inf, 1 / (1 - alpha) if alpha < 1 else math.inf)
-        return Definition(slope_difference, tails, limits, bounded=0 <= alpha <= 1)''')
+        radius = quadrature_radius(max(alpha, 1 - alpha))
+        return Definition(slope_difference, tails, limits, bounded=0 <= alpha <= 1, radius=radius)''')
 
 
 def _family_head(row: Row, family: Family) -> tuple[str, ...]:

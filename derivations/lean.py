@@ -56,7 +56,7 @@ def _term(piece: Piece) -> sp.Expr:
 
 
 def _code(piece: Piece, reuse: str, write: Print) -> str:
-    """The term as source; a power is taken of the quotient, whose parts it would overflow."""
+    """The term as source, up to a constant."""
     first, *rest = piece.arguments
     if piece.kernel == "softplus_difference":
         factor = sp.exp(-rest[0])
@@ -64,8 +64,7 @@ def _code(piece: Piece, reuse: str, write: Print) -> str:
         return f"lean_log1p({inner}, {reuse}).mul_({write(first)})"
     if piece.kernel == "power_difference":
         return f'_change({reuse}, _change({reuse}, inverse, "sqrt"), "mul", {write(first)})'
-    power = "" if rest[0] == 1 else f".pow({rest[0]})"
-    return f'_change({reuse}, inverse, "div", inverse + {write(sp.exp(rest[1]))}){power}.mul_({write(first)})'
+    return f"lean_sigmoid(inverse, {write(sp.exp(rest[1]))}, {rest[0]}).mul_({write(first)})"
 
 
 def proof_residual(generator: sp.Expr, found: Parts) -> tuple[sp.Expr, sp.Expr]:

@@ -73,7 +73,8 @@ class Definition(NamedTuple):
     `limits` are f(0) and the limit of f(t)/t at infinity, `bounded` says that no weight can overflow, and
     `is_divergence` is false where there is only a printed weight. `near` is f(e^y) for abs(y) <= 1, where it is no
     integral that a quadrature finds; `smooth` is false where f is not twice differentiable at t = 1. `lean` is f'(t)
-    where plain arithmetic will do: no weight p f'(p/q) is much larger than p, q or p log(p/q).
+    where plain arithmetic will do: no weight p f'(p/q) is much larger than p, q or p log(p/q). `radius` is the abs(y)
+    up to which f(e^y) is integrated: smaller where f' grows too fast for the quadrature.
     """
 
     slope_difference: SlopeDifference
@@ -84,6 +85,7 @@ class Definition(NamedTuple):
     lean: Lean | None = None
     near: Callable[[Tensor], Tensor] | None = None
     smooth: bool = True
+    radius: float = 1.0
 
 
 def _two_sum(x: Tensor, y: Tensor) -> Double:
@@ -314,6 +316,11 @@ def relative_expm1(power: float, log_ratio: Tensor) -> Tensor:
     return log_ratio if power == 0 else torch.expm1(power * log_ratio) / power
 
 
+def quadrature_radius(power: float) -> float:
+    """The abs(y) up to which the quadrature is exact to rounding for an integrand that grows like e^(power * y)."""
+    return min(1.0, 8 / abs(power)) if power else 1.0
+
+
 def alpha_tail(log_ratio: Tensor, alpha: float) -> Tensor:
     """The alpha family's f(e^y), from whichever of its two forms stays finite at alpha = 0 and 1."""
     if alpha >= 0.5:
@@ -321,11 +328,16 @@ def alpha_tail(log_ratio: Tensor, alpha: float) -> Tensor:
     return (torch.expm1(log_ratio) - relative_expm1(alpha, log_ratio)) / (1 - alpha)
 
 
+def mixture(log_ratio: Tensor, share: float) -> Tensor:
+    """1 - share + share * e^y, added so that a share near 1 costs no digits."""
+    return (1 - share) + share * torch.exp(log_ratio)
+
+
 def log_mixture(log_ratio: Tensor, share: float) -> Tensor:
     """The logarithm of 1 - share + share * e^y for y <= 0, from the form that does not cancel."""
     if share < 0.5:
         return torch.log1p(share * torch.expm1(log_ratio))
-    return torch.log((1 - share) + share * torch.exp(log_ratio))
+    return torch.log(mixture(log_ratio, share))
 
 
 def soft_distance(change: Tensor, width: Tensor | float) -> Tensor:
@@ -386,7 +398,7 @@ def scaled(definition: Definition, factor: float) -> Definition:
         return factor * at_zero, factor * at_infinity
 
     limits = (factor * definition.limits[0], factor * definition.limits[1])
-    return Definition(slope_difference, tails, limits, definition.bounded)
+    return Definition(slope_difference, tails, limits, definition.bounded, radius=definition.radius)
 
 
 class Slope(NamedTuple):
@@ -475,7 +487,7 @@ def weight(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def _integrated(definition: Definition, ratio: Tensor) -> Tensor:
-    """f(e^u) as the integral of f'(e^s) e^s from 0 to u, for |u| <= 1: no two of its parts cancel."""
+    """f(e^u) as the integral of f'(e^s) e^s from 0 to u, for |u| <= radius: no two of its parts cancel."""
 
     def integrand(x: Tensor | float) -> Tensor:
         place = x * ratio
@@ -501,13 +513,13 @@ def value(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
     if not definition.is_divergence:
         raise ValueError("value: this weight belongs to no f-divergence, so there is no value")
     p, q = _working(log_p, log_q)
-    ratio = _finite(p) - _finite(q)
-    middle = ratio.clamp(-1, 1)
+    ratio, radius = _finite(p) - _finite(q), definition.radius
+    middle = ratio.clamp(-radius, radius)
     near = torch.exp(q) * (_integrated(definition, middle) if definition.near is None else definition.near(middle))
-    at_zero = definition.tails(ratio.clamp(-FAR, -1))[0].where(ratio > -FAR / 2, definition.limits[0])
-    at_infinity = definition.tails(-ratio.clamp(1, FAR))[1].where(ratio < FAR / 2, definition.limits[1])
+    at_zero = definition.tails(ratio.clamp(-FAR, -radius))[0].where(ratio > -FAR / 2, definition.limits[0])
+    at_infinity = definition.tails(-ratio.clamp(radius, FAR))[1].where(ratio < FAR / 2, definition.limits[1])
     far = torch.where(ratio < 0, torch.exp(q) * at_zero, torch.exp(p) * at_infinity)
-    return torch.where(ratio.abs() <= 1, near, far).sum(-1).to(log_p.dtype)
+    return torch.where(ratio.abs() <= radius, near, far).sum(-1).to(log_p.dtype)
 
 
 def _centred(logits: Tensor, top: Tensor) -> Double:
@@ -621,6 +633,15 @@ def lean_exp(x: Tensor, factor: float = 1.0, overwrite: bool = False) -> Tensor:
 def lean_log1p(x: Tensor, reuse: bool) -> Tensor:
     """log(1 + x) for x >= 0 to the rounding of 1 + x, in the form that is quicker: with and without a compiler."""
     return torch.log(1 + x) if torch.compiler.is_compiling() else _change(reuse, x, "log1p")
+
+
+def lean_sigmoid(inverse: Tensor, factor: float, power: int) -> Tensor:
+    """(1 + factor * t)**(-power) from 1/t, less 1 where a small factor keeps it near 1."""
+    total = inverse + factor
+    share = inverse / total
+    if factor >= 1:
+        return share**power
+    return -factor / total * sum(share**k for k in range(power))
 
 
 def centred_logits(logits: Tensor) -> Tensor:

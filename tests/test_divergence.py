@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import fguidance as fg
+from fguidance import _generated
 from tests.support import exact
 from tests.support.cases import (
     DIVERGENCES,
@@ -218,6 +219,62 @@ class TestAccuracy:
             assert exact.error_in_ulp(member.divergence.value(*pair)[None], [correct], correct) <= 64
 
         check()
+
+
+EXTREMES = {
+    "alpha": (-64.0, -9.0, 9.0, 30.0, 64.0),
+    "amari": (-64.0, 64.0),
+    "cressie_read": (-64.0, 63.0),
+    "tsallis": (0.01, 63.0),
+    "skewed_js": (0.001, 0.999),
+    "skewed_rkl": (0.001, 0.999),
+    "blended_chi_squared": (0.001, 0.999),
+    "softened_total_variation": (0.001, 60.0),
+    "puri_vincze": (1.0, 1.01, 32.0),
+    "osterreicher_vajda": (1 / 16, 0.99, 1.0, 1.01, 64.0),
+}
+EXTREME_MEMBERS = [(family, value) for family, values in EXTREMES.items() for value in values]
+
+
+class TestExtremeMembers:
+    """Members at the ends of a family's range are as good as those in the middle."""
+
+    def test_every_family_is_tried(self) -> None:
+        assert set(EXTREMES) == {name for name in fg.divergence_names() if fg.divergence_parameters(name)}
+
+    @pytest.mark.parametrize(("family", "parameter"), EXTREME_MEMBERS)
+    def test_generator(self, family: str, parameter: float) -> None:
+        assert family_member(family, parameter).divergence.generator.free_symbols
+
+    @full_precision
+    @pytest.mark.parametrize(("family", "parameter"), EXTREME_MEMBERS)
+    def test_value_and_weight(self, family: str, parameter: float, dtype: torch.dtype) -> None:
+        """Two skewed families are nearly zero at the ends; there the larger of p and q sets the scale far from p = q."""
+        member, steep = family_member(family, parameter), max(1, abs(parameter))
+        definition, tiny = member.divergence.definition, family.startswith("skewed")
+        for size in (1e-5, 0.01, 0.05, 0.12, 0.13, 0.3, 0.99, 1.01, 3.0, 8.0):
+            for ratio in (size, -size) if size * steep < 80 else ():
+                log_p = torch.tensor([-3.0], dtype=dtype)
+                log_q = log_p - ratio
+                correct = exact.value(member.reference, log_p, log_q)
+                scale = max(correct, mpmath.exp(max(log_p.item(), log_q.item()))) if tiny and size > 1 else correct
+                found = _generated.value(definition, log_p, log_q)[None]
+                assert exact.error_in_ulp(found, [correct], scale) <= 64 * steep
+                (correct,) = exact.weights(member.reference, log_p, log_q)
+                found = _generated.weight(definition, log_p, log_q)
+                assert exact.error_in_ulp(found, [correct], correct) <= 64 * steep
+
+    @full_precision
+    @pytest.mark.parametrize(("family", "parameter"), EXTREME_MEMBERS)
+    def test_force(self, family: str, parameter: float, dtype: torch.dtype) -> None:
+        member = family_member(family, parameter)
+        for seed, epsilon in ((1, 0.9), (2, 0.5), (3, 0.1)):
+            logits, log_q = random_logits(5, 1.0, seed).to(dtype), target(5, seed, epsilon, dtype)
+            correct = exact.logit_gradient(member.reference, logits, log_q)
+            allowed = 32 * max(1, abs(parameter))
+            for plain in (False, True):
+                found = member.divergence.logit_gradient(logits, log_q, faithful=not plain)
+                assert exact.error_in_ulp(found, correct.gradient, correct.largest_part) <= allowed
 
 
 class TestRange:

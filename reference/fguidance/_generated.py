@@ -78,7 +78,8 @@ class Definition(NamedTuple):
     `limits` are f(0) and the limit of f(t)/t at infinity, `bounded` says that no weight can overflow, and
     `is_divergence` is false where there is only a printed weight. `near` is f(e^y) for abs(y) <= 1, where it is no
     integral that a quadrature finds; `smooth` is false where f is not twice differentiable at t = 1. `lean` is f'(t)
-    where plain arithmetic will do: no weight p f'(p/q) is much larger than p, q or p log(p/q).
+    where plain arithmetic will do: no weight p f'(p/q) is much larger than p, q or p log(p/q). `radius` is the abs(y)
+    up to which f(e^y) is integrated: smaller where f' grows too fast for the quadrature.
     """
 
     slope_difference: SlopeDifference
@@ -89,6 +90,7 @@ class Definition(NamedTuple):
     lean: Lean | None = None
     near: Callable[[Tensor], Tensor] | None = None
     smooth: bool = True
+    radius: float = 1.0
 
 
 def _two_sum(x: Tensor, y: Tensor) -> Double:
@@ -319,6 +321,11 @@ def relative_expm1(power: float, log_ratio: Tensor) -> Tensor:
     return log_ratio if power == 0 else torch.expm1(power * log_ratio) / power
 
 
+def quadrature_radius(power: float) -> float:
+    """The abs(y) up to which the quadrature is exact to rounding for an integrand that grows like e^(power * y)."""
+    return min(1.0, 8 / abs(power)) if power else 1.0
+
+
 def alpha_tail(log_ratio: Tensor, alpha: float) -> Tensor:
     """The alpha family's f(e^y), from whichever of its two forms stays finite at alpha = 0 and 1."""
     if alpha >= 0.5:
@@ -326,11 +333,16 @@ def alpha_tail(log_ratio: Tensor, alpha: float) -> Tensor:
     return (torch.expm1(log_ratio) - relative_expm1(alpha, log_ratio)) / (1 - alpha)
 
 
+def mixture(log_ratio: Tensor, share: float) -> Tensor:
+    """1 - share + share * e^y, added so that a share near 1 costs no digits."""
+    return (1 - share) + share * torch.exp(log_ratio)
+
+
 def log_mixture(log_ratio: Tensor, share: float) -> Tensor:
     """The logarithm of 1 - share + share * e^y for y <= 0, from the form that does not cancel."""
     if share < 0.5:
         return torch.log1p(share * torch.expm1(log_ratio))
-    return torch.log((1 - share) + share * torch.exp(log_ratio))
+    return torch.log(mixture(log_ratio, share))
 
 
 def soft_distance(change: Tensor, width: Tensor | float) -> Tensor:
@@ -391,7 +403,7 @@ def scaled(definition: Definition, factor: float) -> Definition:
         return factor * at_zero, factor * at_infinity
 
     limits = (factor * definition.limits[0], factor * definition.limits[1])
-    return Definition(slope_difference, tails, limits, definition.bounded)
+    return Definition(slope_difference, tails, limits, definition.bounded, radius=definition.radius)
 
 
 class Slope(NamedTuple):
@@ -480,7 +492,7 @@ def weight(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def _integrated(definition: Definition, ratio: Tensor) -> Tensor:
-    """f(e^u) as the integral of f'(e^s) e^s from 0 to u, for |u| <= 1: no two of its parts cancel."""
+    """f(e^u) as the integral of f'(e^s) e^s from 0 to u, for |u| <= radius: no two of its parts cancel."""
 
     def integrand(x: Tensor | float) -> Tensor:
         place = x * ratio
@@ -506,13 +518,13 @@ def value(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
     if not definition.is_divergence:
         raise ValueError("value: this weight belongs to no f-divergence, so there is no value")
     p, q = _working(log_p, log_q)
-    ratio = _finite(p) - _finite(q)
-    middle = ratio.clamp(-1, 1)
+    ratio, radius = _finite(p) - _finite(q), definition.radius
+    middle = ratio.clamp(-radius, radius)
     near = torch.exp(q) * (_integrated(definition, middle) if definition.near is None else definition.near(middle))
-    at_zero = definition.tails(ratio.clamp(-FAR, -1))[0].where(ratio > -FAR / 2, definition.limits[0])
-    at_infinity = definition.tails(-ratio.clamp(1, FAR))[1].where(ratio < FAR / 2, definition.limits[1])
+    at_zero = definition.tails(ratio.clamp(-FAR, -radius))[0].where(ratio > -FAR / 2, definition.limits[0])
+    at_infinity = definition.tails(-ratio.clamp(radius, FAR))[1].where(ratio < FAR / 2, definition.limits[1])
     far = torch.where(ratio < 0, torch.exp(q) * at_zero, torch.exp(p) * at_infinity)
-    return torch.where(ratio.abs() <= 1, near, far).sum(-1).to(log_p.dtype)
+    return torch.where(ratio.abs() <= radius, near, far).sum(-1).to(log_p.dtype)
 
 
 def _centred(logits: Tensor, top: Tensor) -> Double:
@@ -626,6 +638,15 @@ def lean_exp(x: Tensor, factor: float = 1.0, overwrite: bool = False) -> Tensor:
 def lean_log1p(x: Tensor, reuse: bool) -> Tensor:
     """log(1 + x) for x >= 0 to the rounding of 1 + x, in the form that is quicker: with and without a compiler."""
     return torch.log(1 + x) if torch.compiler.is_compiling() else _change(reuse, x, "log1p")
+
+
+def lean_sigmoid(inverse: Tensor, factor: float, power: int) -> Tensor:
+    """(1 + factor * t)**(-power) from 1/t, less 1 where a small factor keeps it near 1."""
+    total = inverse + factor
+    share = inverse / total
+    if factor >= 1:
+        return share**power
+    return -factor / total * sum(share**k for k in range(power))
 
 
 def centred_logits(logits: Tensor) -> Tensor:
@@ -984,7 +1005,7 @@ def triangular_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
 
 def triangular_lean(inverse: Tensor, reuse: bool) -> Tensor:
     """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
-    return _change(reuse, inverse, "div", inverse + 1.0).pow(2).mul_(-4.0)
+    return lean_sigmoid(inverse, 1.0, 2).mul_(-4.0)
 
 
 def lin_k(at: Contrast) -> Term:
@@ -1010,7 +1031,7 @@ def lin_k_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
 
 def lin_k_lean(inverse: Tensor, reuse: bool) -> Tensor:
     """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
-    return _change(reuse, inverse, "div", inverse + 1.0).mul_(-1.0)
+    return lean_sigmoid(inverse, 1.0, 1).mul_(-1.0)
 
 
 def lin_k_reverse_value(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
@@ -1376,7 +1397,8 @@ def alpha_family(alpha: float = 0.5) -> Definition:
         return alpha_tail(log_ratio, alpha), alpha_tail(log_ratio, 1 - alpha)
 
     limits = (1 / alpha if alpha > 0 else math.inf, 1 / (1 - alpha) if alpha < 1 else math.inf)
-    return Definition(slope_difference, tails, limits, bounded=0 <= alpha <= 1)
+    radius = quadrature_radius(max(alpha, 1 - alpha))
+    return Definition(slope_difference, tails, limits, bounded=0 <= alpha <= 1, radius=radius)
 
 
 def amari_family(alpha: float = 0.0) -> Definition:
@@ -1418,9 +1440,8 @@ def skewed_js_family(skew: float = 0.25) -> Definition:
 
     def tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
         part_1 = torch.exp(log_ratio)
-        part_2 = 1 - skew
-        at_zero = -log_mixture(log_ratio, skew)*(part_1*skew - skew + 1) + log_ratio*part_1*skew
-        at_infinity = -log_mixture(log_ratio, 1 - skew)*(part_1*part_2 + skew) + log_ratio*part_1*part_2
+        at_zero = -log_mixture(log_ratio, skew)*mixture(log_ratio, skew) + log_ratio*part_1*skew
+        at_infinity = -log_mixture(log_ratio, 1 - skew)*mixture(log_ratio, 1 - skew) + log_ratio*part_1*(1 - skew)
         return at_zero, at_infinity
 
     def lean(inverse: Tensor, reuse: bool) -> Tensor:
@@ -1449,7 +1470,7 @@ def skewed_rkl_family(skew: float = 0.9) -> Definition:
 
     def lean(inverse: Tensor, reuse: bool) -> Tensor:
         """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
-        return _change(reuse, inverse, "div", inverse + skew/(1 - skew)).mul_(-skew/(1 - skew))
+        return lean_sigmoid(inverse, skew/(1 - skew), 1).mul_(-skew/(1 - skew))
 
     limits = (-skew + math.log(-1/(skew - 1)), skew)
     return Definition(slope_difference, tails, limits, bounded=True, lean=Lean(lean))
@@ -1467,14 +1488,13 @@ def blended_chi_squared_family(blend: float = 0.25) -> Definition:
 
     def tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
         part_1 = torch.pow(torch.expm1(log_ratio), 2)
-        part_2 = torch.exp(log_ratio)
-        at_zero = part_1/(blend*part_2 - blend + 1)
-        at_infinity = part_1/(blend + part_2*(1 - blend))
+        at_zero = part_1/mixture(log_ratio, blend)
+        at_infinity = part_1/mixture(log_ratio, 1 - blend)
         return at_zero, at_infinity
 
     def lean(inverse: Tensor, reuse: bool) -> Tensor:
         """f'(t) from q/p = 1/t, up to a constant (:eq:`eq-pivot`)."""
-        return _change(reuse, inverse, "div", inverse + blend/(1 - blend)).pow(2).mul_(-1/(blend*(1 - blend)**2))
+        return lean_sigmoid(inverse, blend/(1 - blend), 2).mul_(-1/(blend*(1 - blend)**2))
 
     limits = (-1/(blend - 1), 1/blend)
     return Definition(slope_difference, tails, limits, bounded=True, lean=Lean(lean))
@@ -1633,13 +1653,13 @@ FAMILIES: dict[str, Callable[[float], Definition]] = {
 PARAMETERS: dict[str, Parameter] = {
     "alpha": Parameter("alpha", 0.5, -64.0, 64.0, False),
     "amari": Parameter("alpha", 0.0, -64.0, 64.0, False),
-    "cressie_read": Parameter("lambda_", 0.6666666666666666, -64.0, 64.0, False),
+    "cressie_read": Parameter("lambda_", 0.6666666666666666, -64.0, 63.0, False),
     "tsallis": Parameter("order", 2.0, 0.0, 64.0, True),
     "skewed_js": Parameter("skew", 0.25, 0.0, 1.0, True),
     "skewed_rkl": Parameter("skew", 0.9, 0.0, 1.0, True),
     "blended_chi_squared": Parameter("blend", 0.25, 0.0, 1.0, True),
     "softened_total_variation": Parameter("width", 0.5, 0.0, 64.0, True),
-    "puri_vincze": Parameter("exponent", 1.5, 1.0, 64.0, False),
+    "puri_vincze": Parameter("exponent", 1.5, 1.0, 32.0, False),
     "osterreicher_vajda": Parameter("beta", 4.0, 0.0625, 64.0, False),
 }
 

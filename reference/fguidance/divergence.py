@@ -275,7 +275,7 @@ def _define(generator: "sp.Expr") -> Definition:
 
     ends = float(limits[0]), float(limits[1])
     if (found := symbolic.pieces(generator)) is not None:
-        return Definition(_composed(found), both_tails, ends, bounded=False)
+        return Definition(_composed(found), both_tails, ends, bounded=False, radius=symbolic.radius(found))
     slope = _slope(generator)
     slope_difference = functools.partial(_generated.general_difference, slope=slope)
     near = functools.partial(_generated.general_near, slope=slope)

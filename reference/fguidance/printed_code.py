@@ -61,13 +61,13 @@ _VALUE = """
 def value(log_p, log_q):
     \"\"\"The divergence sum_i q_i f(p_i / q_i), shape (...).\"\"\"
     u = log_p - log_q
-    y = {m}.where(abs(u) < 1, 0 * u - 1, -abs(u))
+    y = {m}.where(abs(u) < {radius}, 0 * u - {radius}, -abs(u))
     zero = {m}.exp(log_q + {growth_left}) * ({left})
     infinity = {m}.exp(log_p + {growth_right}) * ({right})
     far = {m}.where(u < 0, zero, infinity)
-    close = {m}.where(abs(u) < 1, u, 0 * u)
+    close = {m}.where(abs(u) < {radius}, u, 0 * u)
     near = close * sum(share * _weight(log_q + node * close, node * close) for node, share in NODES)
-    return {m}.where(abs(u) < 1, near, far).sum(-1)
+    return {m}.where(abs(u) < {radius}, near, far).sum(-1)
 """
 
 
@@ -146,6 +146,7 @@ def print_code(generator: sp.Expr, module: str) -> str:
     tails, growth = symbolic.scaled_tails(generator)
     value = _VALUE.format(
         m=module,
+        radius=1.0 if found is None else symbolic.radius(found),
         left=_array(tails[0], module),
         right=_array(tails[1], module),
         growth_left=_array(growth[0], module),

@@ -308,6 +308,14 @@ def pieces(generator: sp.Expr) -> tuple[Piece, ...] | None:
     return tuple(joined) if all(piece.derivative_sign.is_positive for piece in joined) else None
 
 
+def radius(found: tuple[Piece, ...]) -> float:
+    """The abs(log t) up to which f may be integrated from its pieces: a steep power is too much for the quadrature."""
+    from fguidance._generated import quadrature_radius
+
+    powers = [float(piece.arguments[1]) + 1 for piece in found if piece.kernel == "power_difference"]
+    return quadrature_radius(max(map(abs, powers), default=0.0))
+
+
 def in_log_ratio(expression: sp.Expr) -> sp.Expr:
     """The expression at t = e^y, in y = `log_ratio`, written with expm1 and log1p."""
     written = sp.expand_log(sp.powsimp(sp.expand(expression.subs(t, sp.exp(log_ratio)))), force=True)

@@ -174,12 +174,18 @@ def _over_chi_squared(subject: Subject, share: float, distance: float) -> float:
 @check(_directions, both(with_value, smooth, _double))
 def curvature_is_that_of_the_generator(subject: Subject, example: tuple[float, float]) -> None:
     """Near p = q, D is f''(1)/2 times chi-squared, as every f-divergence is KL there up to a factor."""
-    found = _over_chi_squared(subject, *example)
-    if subject.generator is None:
-        expected = _over_chi_squared(subject, 0.5, 1e-3)
-    else:
-        expected = float(_curvature(subject.generator)) / 2
-    if not abs(found - expected) <= 0.02 * abs(expected) + 1e-4:
+    share, distance = example
+    errors: list[float] = []
+    for closer in (1.0, 1 / 16, 1 / 256):  # a generator may bend within a thousandth of t = 1
+        found = _over_chi_squared(subject, share, closer * distance)
+        if subject.generator is None:
+            expected = _over_chi_squared(subject, 0.5, closer * 1e-3)
+        else:
+            expected = float(_curvature(subject.generator)) / 2
+        errors.append(abs(found - expected))
+        if errors[-1] <= 0.02 * abs(expected) + 1e-4:
+            return
+    if not errors[2] <= 0.95 * errors[1] <= 0.95**2 * errors[0]:  # it may also approach its limit slowly
         raise Violation(f"D over chi-squared is {found:.6g}, not {expected:.6g}", found=found, expected=expected)
 
 

@@ -217,7 +217,12 @@ DIVERGENCES: tuple[Row, ...] = (
         2 * (t ** (power + 1) - t) / (power * (power + 1)),
         "Cressie and Read 1984",
         Family(
-            power, sp.Rational(2, 3), LOW, HIGH - 1, specials=(-sp.S.One, sp.S.Zero), as_alpha=(sp.Integer(2), power + 1)
+            power,
+            sp.Rational(2, 3),
+            LOW,
+            HIGH - 1,
+            specials=(-sp.S.One, sp.S.Zero),
+            as_alpha=(sp.Integer(2), power + 1),
         ),
     ),
     Row(

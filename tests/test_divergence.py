@@ -236,6 +236,31 @@ EXTREMES = {
 EXTREME_MEMBERS = [(family, value) for family, values in EXTREMES.items() for value in values]
 
 
+@pytest.mark.parametrize("name", fg.divergence_names())
+def test_every_divergence_names_its_source(name: str) -> None:
+    assert len(fg.divergence(name).source) > 4
+
+
+@pytest.mark.parametrize("method", ("value", "weight"))
+def test_the_target_must_be_log_probabilities_too(method: str) -> None:
+    log_p = torch.log_softmax(torch.zeros(3), -1)
+    with pytest.raises(ValueError, match="log_q must be"):
+        getattr(fg.divergence("js"), method)(log_p, log_p + 1)
+
+
+@any_dtype
+def test_the_weight_has_the_dtype_of_the_probabilities(dtype: torch.dtype) -> None:
+    log_p = torch.log_softmax(torch.zeros(3), -1).to(dtype)
+    for function in (_generated.weight, _generated.value):
+        assert function(_generated.DIVERGENCES["js"], log_p, log_p).dtype == dtype
+
+
+def test_the_kink_of_a_power_has_the_derivative_zero() -> None:
+    at = torch.tensor([0.0, 4.0], dtype=DOUBLE, requires_grad=True)
+    (gradient,) = torch.autograd.grad(_generated._power(at, 0.5).sum(), at)
+    assert gradient.tolist() == [0.0, 0.25]
+
+
 class TestExtremeMembers:
     """Members at the ends of a family's range are as good as those in the middle."""
 
@@ -249,7 +274,7 @@ class TestExtremeMembers:
     @full_precision
     @pytest.mark.parametrize(("family", "parameter"), EXTREME_MEMBERS)
     def test_value_and_weight(self, family: str, parameter: float, dtype: torch.dtype) -> None:
-        """Two skewed families are nearly zero at the ends; there the larger of p and q sets the scale far from p = q."""
+        """Two skewed families are nearly zero at the ends: far from p = q the larger of p and q is their scale."""
         member, steep = family_member(family, parameter), max(1, abs(parameter))
         definition, tiny = member.divergence.definition, family.startswith("skewed")
         for size in (1e-5, 0.01, 0.05, 0.12, 0.13, 0.3, 0.99, 1.01, 3.0, 8.0):
@@ -753,6 +778,39 @@ def own() -> dict[str, Member]:
 
 class TestFromGenerator:
     """Generators of one's own: those registered, and some that no exact piece covers."""
+
+    def test_what_is_said_of_it(self) -> None:
+        own = fg.Divergence.from_generator("(t-1)**2")
+        assert (own.name, own.source) == ("custom", "given by the user")
+        assert fg.Divergence.from_generator("(t-1)**2", "mine").name == "mine"
+        with pytest.raises(TypeError, match="name must be a string, not int"):
+            fg.Divergence.from_generator("(t-1)**2", 3)  # type: ignore[arg-type]
+
+    def test_parameters(self) -> None:
+        found = fg.Divergence.from_generator("a*(t-1)**2", parameters={"a": 2.5}).generator
+        assert sp.expand(found - sp.Rational(5, 2) * (sp.Symbol("t", positive=True) - 1) ** 2) == 0
+
+    @pytest.mark.parametrize("text", ("(t-1)**2", "(t-1)**4", "t*log(t)"))
+    def test_nothing_is_assumed_to_be_bounded(self, text: str) -> None:
+        definition = fg.Divergence.from_generator(text).definition
+        assert definition.bounded is False
+        assert (definition.near is not None) is (text == "(t-1)**4")
+
+    def test_a_limit_that_is_too_large(self) -> None:
+        with pytest.raises(ValueError, match=r"the limit of f\(t\) at 0, .* is too large to calculate with"):
+            fg.Divergence.from_generator("6*10**29*(t-1)**2 + 6*10**29*(t-1)**4")
+
+    def test_a_rising_softplus(self) -> None:
+        """f' = log(1 + t): no registered divergence has that sign."""
+        own = fg.Divergence.from_generator("(1+t)*log((1+t)/2) - (t-1)")
+        reference = exact.from_slope(
+            lambda t: mpmath.log((1 + t) / 2), lambda t: (1 + t) * mpmath.log((1 + t) / 2) - (t - 1)
+        )
+        for ratio in (-40.0, -3.0, -1e-6, 1e-6, 0.7, 30.0, 60.0):
+            log_p = torch.tensor([-2.0], dtype=DOUBLE)
+            (correct,) = exact.weights(reference, log_p, log_p - ratio)
+            found = _generated.weight(own.definition, log_p, log_p - ratio)
+            assert exact.error_in_ulp(found, [correct], correct) <= 16
 
     @pytest.mark.parametrize("name", [name for name in DIVERGENCES if "=" not in name and name not in OWN_TOO])
     def test_a_registered_generator_as_text_agrees(self, name: str) -> None:

@@ -23,6 +23,7 @@ TERMS = {
     "tilt, mean": {"tilt": 1.5, "tilt_reduction": "mean"},
     "tilt of one": {"tilt": 1.0},
     "entropy": {"entropy": 0.3},
+    "entropy of one": {"entropy": 1.0},
     "negative entropy": {"entropy": -0.3},
     **{f"divergence {name}": {"divergence": name, "alpha": 0.8, "epsilon": 0.6} for name in PLAIN_GENERATORS},
     "everything": {
@@ -272,6 +273,17 @@ class TestMathematics:
             assert found.isfinite()
             assert found.dtype == dtype
             assert min(entries) - 1e-6 * largest <= found <= max(entries) + 1e-6 * largest
+
+    def test_without_weight_an_infinite_divergence_does_no_harm(self, batch: tuple[Tensor, Tensor]) -> None:
+        infinite, none = fg.Guidance("fkl", alpha=0.0, epsilon=1.0), fg.Guidance("js", alpha=0.0)
+        assert torch.equal(infinite.score(*batch), none.score(*batch))
+        assert torch.equal(infinite.logit_gradient(*batch), none.logit_gradient(*batch))
+
+    def test_large_logits_whose_differences_are_small_have_a_score(self) -> None:
+        logits = torch.full((1, 2), 2e38)
+        for tau in (2.0, 7.0):
+            score = fg.Guidance(tau_joint=tau, tau_marginal=tau).score(logits, torch.tensor([0]))
+            torch.testing.assert_close(score, torch.tensor([-math.log(2)]))
 
     @pytest.mark.parametrize("tilt", (-1.0, 1.0))
     def test_tilted_mean_of_distant_entries_has_a_gradient(self, tilt: float) -> None:

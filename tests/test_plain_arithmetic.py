@@ -72,17 +72,45 @@ def test_smoothed_accuracy(name: str, dtype: torch.dtype) -> None:
 
 
 @gentle
-@pytest.mark.parametrize("sure", (0, 2))
-def test_a_sure_classifier_keeps_the_digits_of_its_small_force(name: str, sure: int) -> None:
-    """At epsilon 0 and near it the most probable class is the only large part of every sum that is taken."""
-    logits = random_logits(6, 3.0, 5) + 30 * torch.eye(6, dtype=DOUBLE)[sure]
+def test_a_sure_classifier_keeps_the_digits_of_its_small_force(name: str) -> None:
+    """Whichever class it is sure of, and whatever the other rows of the batch are sure of."""
+    logits = torch.stack([random_logits(6, 3.0, sure) + 30 * torch.eye(6, dtype=DOUBLE)[sure] for sure in (0, 2, 2)])
+    labels = torch.tensor([0, 2, 5])
     for epsilon in (0.0, 0.7) if GENTLE[name].divergence.needs_full_support else (0.0, 0.7, 1.0):
         rest = (1 - epsilon) / 6
-        found = smoothed(name, logits[None], torch.tensor([sure]), rest + epsilon, rest)[0]
-        log_q = torch.full((6,), rest, dtype=DOUBLE)
-        log_q[sure] += epsilon
-        correct = exact.logit_gradient(GENTLE[name].reference, logits, log_q.log())
-        assert exact.error_in_ulp(found, correct.gradient, correct.largest_component) <= 256
+        found = smoothed(name, logits, labels, rest + epsilon, rest)
+        for row, one, label in zip(found, logits, labels, strict=True):
+            log_q = torch.full((6,), rest, dtype=DOUBLE)
+            log_q[label] += epsilon
+            correct = exact.logit_gradient(GENTLE[name].reference, one, log_q.log())
+            assert exact.error_in_ulp(row, correct.gradient, correct.largest_component) <= 256
+
+
+def test_a_slope_of_all_three_parts_is_their_sum() -> None:
+    js, kls = _generated.DIVERGENCES["js"], [_generated.DIVERGENCES[name] for name in ("fkl", "rkl")]
+    assert js.lean is not None
+    three = js._replace(lean=js.lean._replace(logarithm=2.0, inverse=3.0))
+    logits, log_q = random_logits(6, 4.0, 2), target(6, 1, 0.4)
+    parts = [_generated.lean_gradient(one, logits, log_q)[0] for one in (js, *kls)]
+    expected = parts[0] + 2 * parts[1] + 3 * parts[2]
+    torch.testing.assert_close(_generated.lean_gradient(three, logits, log_q)[0], expected, rtol=1e-12, atol=1e-15)
+    centred = _generated.centred_logits(logits[None])
+    powers, q = _generated.lean_powers(centred, 1.0, overwrite=False)[0], log_q.exp()
+    found = _generated.smoothed_gradient(three.lean, powers, torch.tensor([1]), float(q[1]), float(q[0]), centred)
+    torch.testing.assert_close(found[0], expected, rtol=1e-12, atol=1e-15)
+
+
+def test_the_target_may_be_what_is_differentiated() -> None:
+    logits, log_q = random_logits(4, 2.0, 1), target(4, 1, 0.4)
+    for name in ("js", "fkl", "rkl"):
+        found = torch.func.jacrev(lambda at, name=name: lean(name, logits, at))(log_q)
+        doubled = _generated.DIVERGENCES[name]
+        expected = torch.func.jacrev(lambda at, one=doubled: _generated.logit_gradient(one, logits, at))(log_q)
+        torch.testing.assert_close(found, expected)
+        at = log_q.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(lean(name, logits, at)[0], at)
+        torch.testing.assert_close(gradient, expected[0])
+        assert torch.equal(at.detach(), log_q)
 
 
 def test_large_log_ratios_that_cancel_are_left_to_doubled_arithmetic() -> None:

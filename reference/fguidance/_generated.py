@@ -187,7 +187,7 @@ def _ordered(at: Contrast, shift: float) -> tuple[Tensor, Tensor, Tensor, Tensor
     return rising, torch.where(rising, base, ratio), torch.where(rising, ratio, base), gap
 
 
-def softplus_difference(at: Contrast, coefficient: float, shift: float = 0.0, sign: float = 1.0) -> Term:
+def softplus_difference(at: Contrast, coefficient: float, shift: float, sign: float) -> Term:
     """The term `coefficient * log(1 + e^v)` of f' with v = sign * (u + shift)."""
     flipped = at if sign > 0 else Contrast(at.log_p, _negative(at.ratio), _negative(at.base), -at.difference)
     rising, lower, upper, gap = _ordered(flipped, sign * shift)
@@ -198,7 +198,7 @@ def softplus_difference(at: Contrast, coefficient: float, shift: float = 0.0, si
     return Term(coefficient * torch.where(rising, size, -size), at.log_p)
 
 
-def sigmoid_difference(at: Contrast, coefficient: float, power: int, shift: float = 0.0) -> Term:
+def sigmoid_difference(at: Contrast, coefficient: float, power: int, shift: float) -> Term:
     """The term `coefficient * (1 + e^v)**(-power)` of f' with v = u + shift and a whole power."""
     rising, lower, upper, gap = _ordered(at, shift)
     first, last = torch.sigmoid(-lower), torch.sigmoid(-upper)
@@ -727,7 +727,7 @@ def lean_gradient(definition: Definition, logits: Tensor, log_q: Tensor) -> tupl
         at_top = torch.add(h.detach(), centred.detach(), alpha=FAR).amax(-1, keepdim=True)
         gradient = _lean_centre(_change(reuse, h, "sub", at_top), p, reuse)
     if lean.inverse:
-        gradient = gradient + lean.inverse * (p - q)
+        gradient = gradient + lean.inverse * (p * q.sum(-1, keepdim=True) - q)
     largest = torch.maximum(gradient.amax(-1, keepdim=True), -gradient.amin(-1, keepdim=True))
     return gradient.to(logits.dtype), 16 * largest >= scale
 

@@ -625,7 +625,7 @@ class TestProperties:
         smooth = [fg.divergence("puri_vincze", exponent=k).is_smooth for k in (1, 1.5, 2, 3)]
         assert smooth == [False, False, True, True]
 
-    @pytest.mark.parametrize("exponent", (1.0, 1.01, 1.9, 2.0, 2.5, 7.0, 64.0))
+    @pytest.mark.parametrize("exponent", (1.0, 1.01, 1.9, 2.0, 2.5, 7.0, 32.0))
     @pytest.mark.parametrize("dtype", (SINGLE, DOUBLE), ids=str)
     def test_accuracy_over_the_exponents_of_puri_and_vincze(self, exponent: float, dtype: torch.dtype) -> None:
         self.check_member("puri_vincze", exponent, dtype)

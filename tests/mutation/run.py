@@ -9,6 +9,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,7 @@ TESTS = (
     "test_plain_arithmetic.py",
     "test_wrong_weights.py",
 )
+ALIVE = ("survived", "no tests", "suspicious")
 EXPLANATIONS = Path(__file__).with_name("survivors.toml")
 RECORD = ROOT / "book" / "results" / "mutation.json"
 CONFIGURATION = f"""\
@@ -58,6 +60,11 @@ class Mutant:
     status: str
     change: str = ""
 
+    @property
+    def function(self) -> str:
+        """The function that was changed, as mutmut writes it."""
+        return self.name.split(".")[-1].rpartition("__mutmut_")[0]
+
 
 def prepare() -> None:
     """Copy the library and its tests to the working folder, keeping times, so that unchanged results are kept."""
@@ -80,12 +87,12 @@ def mutmut(*arguments: str, quiet: bool = False) -> str:
 
 
 def results() -> list[Mutant]:
-    """Every mutant with its status, and what was changed in those that were not killed."""
+    """Every mutant with its status, and what was changed in those that survived."""
     found = []
     for line in mutmut("results", "--all", "true", quiet=True).splitlines():
         name, _, status = line.strip().rpartition(": ")
         if name:
-            found.append(Mutant(name, status, "" if status == "killed" else changed(name)))
+            found.append(Mutant(name, status, changed(name) if status in ALIVE else ""))
     return found
 
 
@@ -96,24 +103,47 @@ def changed(name: str) -> str:
     return "\n".join(f"{line[0]} {line[1:].strip()}" for line in kept)
 
 
-def explained() -> dict[tuple[str, str], str]:
-    """Module and change of every survivor that the table explains, with the reason."""
-    if not EXPLANATIONS.exists():
-        return {}
-    rows = tomllib.loads(EXPLANATIONS.read_text(encoding="utf-8")).get("survivor", [])
-    return {(row["module"], row["change"].strip()): row["reason"] for row in rows}
+@dataclass(frozen=True)
+class Explanation:
+    """Why the mutants of some functions whose changed line matches a pattern are no mistakes."""
+
+    functions: tuple[str, ...]
+    pattern: str
+    reason: str
+
+    def covers(self, mutant: Mutant) -> bool:
+        """Whether it speaks of this mutant."""
+        applies = not self.functions or any(name in mutant.function for name in self.functions)
+        return applies and re.search(self.pattern, mutant.change) is not None
+
+
+def explanations() -> list[Explanation]:
+    """The table of survivors."""
+    rows = tomllib.loads(EXPLANATIONS.read_text(encoding="utf-8"))["survivor"]
+    return [Explanation(tuple(row.get("functions", ())), row["pattern"], row["reason"]) for row in rows]
+
+
+def explained(mutants: list[Mutant]) -> dict[str, int]:
+    """How many survivors each reason of the table explains; a survivor counts for the first that covers it."""
+    table = explanations()
+    found = [next((row.reason for row in table if row.covers(mutant)), "") for mutant in survivors(mutants)]
+    return dict(Counter(reason for reason in found if reason))
+
+
+def survivors(mutants: list[Mutant]) -> list[Mutant]:
+    """The mutants that no test killed, or that no test reaches."""
+    return [mutant for mutant in mutants if mutant.status in ALIVE]
+
+
+def unexplained(mutants: list[Mutant]) -> list[Mutant]:
+    """The survivors without a reason in the table."""
+    table = explanations()
+    return [mutant for mutant in survivors(mutants) if not any(row.covers(mutant) for row in table)]
 
 
 def module(mutant: Mutant) -> str:
     """The short name of the module that a mutant is in."""
     return mutant.name.split(".")[1]
-
-
-def unexplained(mutants: list[Mutant]) -> list[Mutant]:
-    """The mutants that survived, or that no test reaches, without a reason in the table."""
-    reasons = explained()
-    alive = [mutant for mutant in mutants if mutant.status in ("survived", "no tests", "suspicious")]
-    return [mutant for mutant in alive if (module(mutant), mutant.change) not in reasons]
 
 
 def score(mutants: list[Mutant]) -> dict[str, dict[str, int]]:
@@ -131,7 +161,7 @@ def record(mutants: list[Mutant]) -> None:
         "examples_per_test": 8,
         "tests": list(TESTS),
         "modules": score(mutants),
-        "explained_survivors": len(explained()),
+        "explained_survivors": explained(mutants),
         "unexplained_survivors": len(unexplained(mutants)),
     }
     RECORD.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

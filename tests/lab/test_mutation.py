@@ -1,0 +1,28 @@
+"""The tables of the page on the tests count what the record and the collection hold."""
+
+from lab import mutation
+from tests.testing.wrong import WRONG
+
+RUN = {
+    "modules": {"guidance": {"killed": 6, "survived": 1, "no tests": 1, "not checked": 2}, "empty": {"not checked": 3}},
+    "explained_survivors": {"of no weight": 1, "a copy": 3},
+    "unexplained_survivors": 2,
+}
+
+
+def test_the_score_is_the_share_of_the_tried_that_were_killed():
+    assert mutation.score(RUN["modules"]["guidance"]) == 0.75
+    rows = mutation.score_table(RUN).splitlines()
+    assert rows[2] == "| `guidance` | 10 | 8 | 6 | 2 | 75.0 % |"
+    assert rows[3] == "| `empty` | 3 | 0 | 0 | 0 | nan % |"
+
+
+def test_the_reasons_come_by_their_number_and_the_unexplained_are_told():
+    rows = mutation.reasons_table(RUN).splitlines()
+    assert rows[2:] == ["| 3 | a copy |", "| 1 | of no weight |", "| 2 | not explained |"]
+
+
+def test_every_wrong_program_is_counted_once():
+    rows = [row.split("|") for row in mutation.wrong_table().splitlines()[2:]]
+    assert sum(int(row[2]) for row in rows) == len(WRONG)
+    assert all(row[3].strip() for row in rows)

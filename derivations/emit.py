@@ -217,15 +217,17 @@ def _in_t(expression: sp.Expr) -> sp.Expr:
     return plain.subs(log_ratio, sp.log(t)).rewrite(sp.Pow)
 
 
-def _prove_tails(row: Row, tails: tuple[sp.Expr, sp.Expr]) -> None:
+def _prove_tails(
+    row: Row, tails: tuple[sp.Expr, sp.Expr], growth: tuple[sp.Expr, sp.Expr] = (sp.S.Zero, sp.S.Zero)
+) -> None:
     fixed = symbolic.gauge_fixed(row.generator)
     if fixed.has(sp.nan):  # |t - 1|^k is its own gauge: `prove_pieces` has shown that its slope vanishes at 1
         fixed = row.generator
-    for tail, expected in zip(tails, (fixed, t * fixed.subs(t, 1 / t)), strict=True):
+    for tail, grown, expected in zip(tails, growth, (fixed, t * fixed.subs(t, 1 / t)), strict=True):
         if fixed.has(sp.Abs):
             _require_equal(row.name, *(_joined(_on_sides(symbolic.near_zero(e))[0]) for e in (_in_t(tail), expected)))
         else:
-            plain = written_out(tail).rewrite(sp.exp).rewrite(sp.log)
+            plain = written_out(tail * sp.exp(grown)).rewrite(sp.exp).rewrite(sp.log)
             _require_equal(row.name, plain, expected.subs(t, sp.exp(log_ratio)))
 
 
@@ -235,8 +237,8 @@ def _prove_near(row: Row, near: sp.Expr) -> None:
 
 def _emit_row(row: Row) -> str:
     pieces = symbolic.pieces(row.generator) if row.form is None else row.form.pieces
-    tails = symbolic.tails(row.generator) if row.form is None else row.form.tails
-    _prove_tails(row, tails)
+    tails, growth = _tails(row)
+    _prove_tails(row, tails, growth)
     return "\n".join(
         (
             *(() if pieces is not None else _slope_code(row)),
@@ -248,10 +250,22 @@ def _emit_row(row: Row) -> str:
             f"def {row.name}_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:",
             f'    """The tails of `{row.name}` (:eq:`eq-value`)."""',
             *_shared_code(tails[0], tails[1], ("at_zero", "at_infinity")),
+            *_growth_code(row, growth),
             *_lean_code(row, f"{row.name}_lean", pieces),
             *_near_code(row, pieces),
         )
     )
+
+
+def _tails(row: Row) -> tuple[tuple[sp.Expr, sp.Expr], tuple[sp.Expr, sp.Expr]]:
+    return symbolic.scaled_tails(row.generator) if row.form is None else (row.form.tails, (sp.S.Zero, sp.S.Zero))
+
+
+def _growth_code(row: Row, growth: tuple[sp.Expr, sp.Expr]) -> Iterator[str]:
+    if any(growth):
+        yield from ("", "", f"def {row.name}_tail_growth(log_ratio: Tensor) -> tuple[Tensor, Tensor]:")
+        yield f'    """What the tails of `{row.name}` are divided by, as an exponent (:eq:`eq-value`)."""'
+        yield from _shared_code(growth[0], growth[1], ("at_zero", "at_infinity"))
 
 
 def _lean_code(row: Row, name: str, pieces: tuple[symbolic.Piece, ...] | None) -> Iterator[str]:
@@ -290,7 +304,8 @@ def _emit_alpha(row: Row) -> str:
     _require_equal(row.name, sp.diff(row.generator, t), ALPHA_SLOPE)
     first = (t * (t ** (parameter - 1) - 1) / (parameter - 1) - (t - 1)) / parameter
     second = ((t - 1) - (t**parameter - 1) / parameter) / (1 - parameter)
-    for form in (first, second):
+    shrunk = (t**-parameter * (t - 1) - (t**-parameter - 1) / -parameter) / (1 - parameter)
+    for form in (first, second, t**parameter * shrunk):
         _require_equal(row.name, form, row.generator)
     _require_equal(row.name, symbolic.dual(row.generator), row.generator.subs(parameter, 1 - parameter))
     return textwrap.dedent(f'''\
@@ -308,9 +323,12 @@ def _emit_alpha(row: Row) -> str:
         def tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
             return alpha_tail(log_ratio, alpha), alpha_tail(log_ratio, 1 - alpha)
 
+        def growth(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+            return min(alpha, 0) * log_ratio, min(1 - alpha, 0) * log_ratio
+
         limits = (1 / alpha if alpha > 0 else math.inf, 1 / (1 - alpha) if alpha < 1 else math.inf)
         radius = quadrature_radius(max(alpha, 1 - alpha))
-        return Definition(slope_difference, tails, limits, bounded=0 <= alpha <= 1, radius=radius)''')
+        return Definition(slope_difference, tails, limits, bounded=0 <= alpha <= 1, radius=radius, growth=growth)''')
 
 
 def _family_head(row: Row, family: Family) -> tuple[str, ...]:
@@ -484,8 +502,11 @@ def _emit_tables() -> str:
         if row.form is None:
             pieces = symbolic.pieces(row.generator)
             extra = f", near={row.name}_near" if pieces is None else _lean_argument(f"{row.name}_lean", pieces)
+            extra += f", growth={row.name}_tail_growth" * any(_tails(row)[1])
         else:
             extra = f", near={row.name}_near, smooth={row.form.is_smooth == sp.true}"
+        separator = ",\n        " if len(extra) > 30 else ", "
+        extra = extra.replace(", ", separator, 1)
         definitions.append(f"        {row.name}, {row.name}_tails, ({limits}), {bounded}{extra}\n    ),")
     name = JS_PRINTED.name
     definitions.append(f'    "{name}": Definition({name}, _no_tails, (math.nan, math.nan), True, is_divergence=False),')

@@ -74,7 +74,8 @@ class Definition(NamedTuple):
     `is_divergence` is false where there is only a printed weight. `near` is f(e^y) for abs(y) <= 1, where it is no
     integral that a quadrature finds; `smooth` is false where f is not twice differentiable at t = 1. `lean` is f'(t)
     where plain arithmetic will do: no weight p f'(p/q) is much larger than p, q or p log(p/q). `radius` is the abs(y)
-    up to which f(e^y) is integrated: smaller where f' grows too fast for the quadrature.
+    up to which f(e^y) is integrated: smaller where f' grows too fast for the quadrature. The tails are divided by the
+    exponentials of `growth`, where there is one, so that they overflow nowhere.
     """
 
     slope_difference: SlopeDifference
@@ -86,6 +87,7 @@ class Definition(NamedTuple):
     near: Callable[[Tensor], Tensor] | None = None
     smooth: bool = True
     radius: float = 1.0
+    growth: Tails | None = None
 
 
 def _two_sum(x: Tensor, y: Tensor) -> Double:
@@ -322,7 +324,13 @@ def quadrature_radius(power: float) -> float:
 
 
 def alpha_tail(log_ratio: Tensor, alpha: float) -> Tensor:
-    """The alpha family's f(e^y), from whichever of its two forms stays finite at alpha = 0 and 1."""
+    """The alpha family's f(e^y), from whichever of its two forms stays finite at alpha = 0 and 1.
+
+    For alpha < 0 it is divided by e^(alpha y).
+    """
+    if alpha < 0:
+        shrunk = torch.exp(-alpha * log_ratio) * torch.expm1(log_ratio) - relative_expm1(-alpha, log_ratio)
+        return shrunk / (1 - alpha)
     if alpha >= 0.5:
         return (torch.exp(log_ratio) * relative_expm1(alpha - 1, log_ratio) - torch.expm1(log_ratio)) / alpha
     return (torch.expm1(log_ratio) - relative_expm1(alpha, log_ratio)) / (1 - alpha)
@@ -398,7 +406,7 @@ def scaled(definition: Definition, factor: float) -> Definition:
         return factor * at_zero, factor * at_infinity
 
     limits = (factor * definition.limits[0], factor * definition.limits[1])
-    return Definition(slope_difference, tails, limits, definition.bounded, radius=definition.radius)
+    return definition._replace(slope_difference=slope_difference, tails=tails, limits=limits)
 
 
 class Slope(NamedTuple):
@@ -496,6 +504,16 @@ def _integrated(definition: Definition, ratio: Tensor) -> Tensor:
     return ratio * _quadrature(integrand, ratio)
 
 
+def _tail(definition: Definition, end: int, log_prob: Tensor, log_ratio: Tensor) -> Tensor:
+    """q f(e^y), or p f(e^-y)/e^-y, where y is far below 0: its limit where one probability is 0 or beyond all range."""
+    factor, ordinary = definition.tails(log_ratio)[end], log_ratio > -FAR / 2
+    if definition.growth is not None:
+        growth = definition.growth(log_ratio)[end]
+        ordinary = ordinary & (growth < FAR)
+        log_prob = log_prob + growth.where(ordinary, 0.0)
+    return torch.exp(log_prob) * factor.where(ordinary, definition.limits[end])
+
+
 def value(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
     """The divergence sum_i q_i f(p_i / q_i), nowhere negative (:eq:`eq-value`).
 
@@ -516,9 +534,9 @@ def value(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
     ratio, radius = _finite(p) - _finite(q), definition.radius
     middle = ratio.clamp(-radius, radius)
     near = torch.exp(q) * (_integrated(definition, middle) if definition.near is None else definition.near(middle))
-    at_zero = definition.tails(ratio.clamp(-FAR, -radius))[0].where(ratio > -FAR / 2, definition.limits[0])
-    at_infinity = definition.tails(-ratio.clamp(radius, FAR))[1].where(ratio < FAR / 2, definition.limits[1])
-    far = torch.where(ratio < 0, torch.exp(q) * at_zero, torch.exp(p) * at_infinity)
+    at_zero = _tail(definition, 0, q, ratio.clamp(-FAR, -radius))
+    at_infinity = _tail(definition, 1, p, -ratio.clamp(radius, FAR))
+    far = torch.where(ratio < 0, at_zero, at_infinity)
     return torch.where(ratio.abs() <= radius, near, far).sum(-1).to(log_p.dtype)
 
 

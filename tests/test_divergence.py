@@ -305,6 +305,18 @@ class TestExtremeMembers:
 class TestRange:
     """Finite logits never give NaN, and an infinity only beyond the range of the dtype."""
 
+    @every_divergence
+    @full_precision
+    def test_a_value_is_infinite_only_where_it_is_beyond_the_range(self, name: str, dtype: torch.dtype) -> None:
+        member, far = DIVERGENCES[name], 1.0 if dtype == SINGLE else 8.0
+        for first in (-1.0, -20.0, -40.0, -90.0):
+            for second in (-3.0, -60.0, -82.0, -100.0):
+                log_p, log_q = far * torch.tensor([[first], [second]], dtype=dtype)
+                for p, q in ((log_p, log_q), (log_q, log_p)):
+                    correct = exact.value(member.reference, p, q)
+                    found = _generated.value(member.divergence.definition, p, q)[None]
+                    assert exact.error_in_ulp(found, [correct], correct) <= 2000  # the rounding of the log-ratio
+
     @every_member
     @any_dtype
     def test_extreme_logits(self, member: Member, dtype: torch.dtype) -> None:

@@ -79,7 +79,8 @@ class Definition(NamedTuple):
     `is_divergence` is false where there is only a printed weight. `near` is f(e^y) for abs(y) <= 1, where it is no
     integral that a quadrature finds; `smooth` is false where f is not twice differentiable at t = 1. `lean` is f'(t)
     where plain arithmetic will do: no weight p f'(p/q) is much larger than p, q or p log(p/q). `radius` is the abs(y)
-    up to which f(e^y) is integrated: smaller where f' grows too fast for the quadrature.
+    up to which f(e^y) is integrated: smaller where f' grows too fast for the quadrature. The tails are divided by the
+    exponentials of `growth`, where there is one, so that they overflow nowhere.
     """
 
     slope_difference: SlopeDifference
@@ -91,6 +92,7 @@ class Definition(NamedTuple):
     near: Callable[[Tensor], Tensor] | None = None
     smooth: bool = True
     radius: float = 1.0
+    growth: Tails | None = None
 
 
 def _two_sum(x: Tensor, y: Tensor) -> Double:
@@ -327,7 +329,13 @@ def quadrature_radius(power: float) -> float:
 
 
 def alpha_tail(log_ratio: Tensor, alpha: float) -> Tensor:
-    """The alpha family's f(e^y), from whichever of its two forms stays finite at alpha = 0 and 1."""
+    """The alpha family's f(e^y), from whichever of its two forms stays finite at alpha = 0 and 1.
+
+    For alpha < 0 it is divided by e^(alpha y).
+    """
+    if alpha < 0:
+        shrunk = torch.exp(-alpha * log_ratio) * torch.expm1(log_ratio) - relative_expm1(-alpha, log_ratio)
+        return shrunk / (1 - alpha)
     if alpha >= 0.5:
         return (torch.exp(log_ratio) * relative_expm1(alpha - 1, log_ratio) - torch.expm1(log_ratio)) / alpha
     return (torch.expm1(log_ratio) - relative_expm1(alpha, log_ratio)) / (1 - alpha)
@@ -403,7 +411,7 @@ def scaled(definition: Definition, factor: float) -> Definition:
         return factor * at_zero, factor * at_infinity
 
     limits = (factor * definition.limits[0], factor * definition.limits[1])
-    return Definition(slope_difference, tails, limits, definition.bounded, radius=definition.radius)
+    return definition._replace(slope_difference=slope_difference, tails=tails, limits=limits)
 
 
 class Slope(NamedTuple):
@@ -501,6 +509,16 @@ def _integrated(definition: Definition, ratio: Tensor) -> Tensor:
     return ratio * _quadrature(integrand, ratio)
 
 
+def _tail(definition: Definition, end: int, log_prob: Tensor, log_ratio: Tensor) -> Tensor:
+    """q f(e^y), or p f(e^-y)/e^-y, where y is far below 0: its limit where one probability is 0 or beyond all range."""
+    factor, ordinary = definition.tails(log_ratio)[end], log_ratio > -FAR / 2
+    if definition.growth is not None:
+        growth = definition.growth(log_ratio)[end]
+        ordinary = ordinary & (growth < FAR)
+        log_prob = log_prob + growth.where(ordinary, 0.0)
+    return torch.exp(log_prob) * factor.where(ordinary, definition.limits[end])
+
+
 def value(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
     """The divergence sum_i q_i f(p_i / q_i), nowhere negative (:eq:`eq-value`).
 
@@ -521,9 +539,9 @@ def value(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
     ratio, radius = _finite(p) - _finite(q), definition.radius
     middle = ratio.clamp(-radius, radius)
     near = torch.exp(q) * (_integrated(definition, middle) if definition.near is None else definition.near(middle))
-    at_zero = definition.tails(ratio.clamp(-FAR, -radius))[0].where(ratio > -FAR / 2, definition.limits[0])
-    at_infinity = definition.tails(-ratio.clamp(radius, FAR))[1].where(ratio < FAR / 2, definition.limits[1])
-    far = torch.where(ratio < 0, torch.exp(q) * at_zero, torch.exp(p) * at_infinity)
+    at_zero = _tail(definition, 0, q, ratio.clamp(-FAR, -radius))
+    at_infinity = _tail(definition, 1, p, -ratio.clamp(radius, FAR))
+    far = torch.where(ratio < 0, at_zero, at_infinity)
     return torch.where(ratio.abs() <= radius, near, far).sum(-1).to(log_p.dtype)
 
 
@@ -940,9 +958,16 @@ def pearson(at: Contrast) -> Term:
 
 def pearson_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     """The tails of `pearson` (:eq:`eq-value`)."""
-    part_1 = torch.expm1(log_ratio)
-    at_zero = torch.pow(part_1, 2)
-    at_infinity = part_1 + torch.expm1(-log_ratio)
+    part_1 = torch.pow(torch.expm1(log_ratio), 2)
+    at_zero = part_1
+    at_infinity = part_1
+    return at_zero, at_infinity
+
+
+def pearson_tail_growth(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """What the tails of `pearson` are divided by, as an exponent (:eq:`eq-value`)."""
+    at_zero = torch.full_like(log_ratio, 0.0)
+    at_infinity = -log_ratio
     return at_zero, at_infinity
 
 
@@ -959,9 +984,16 @@ def neyman(at: Contrast) -> Term:
 
 def neyman_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     """The tails of `neyman` (:eq:`eq-value`)."""
-    part_1 = torch.expm1(log_ratio)
-    at_zero = part_1 + torch.expm1(-log_ratio)
-    at_infinity = torch.pow(part_1, 2)
+    part_1 = torch.pow(torch.expm1(log_ratio), 2)
+    at_zero = part_1
+    at_infinity = part_1
+    return at_zero, at_infinity
+
+
+def neyman_tail_growth(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """What the tails of `neyman` are divided by, as an exponent (:eq:`eq-value`)."""
+    at_zero = -log_ratio
+    at_infinity = torch.full_like(log_ratio, 0.0)
     return at_zero, at_infinity
 
 
@@ -1133,7 +1165,15 @@ def symmetric_chi_squared(at: Contrast) -> Term:
 
 def symmetric_chi_squared_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     """The tails of `symmetric_chi_squared` (:eq:`eq-value`)."""
-    part_1 = torch.exp(2*log_ratio) - torch.exp(log_ratio) + torch.expm1(-log_ratio)
+    part_1 = (torch.exp(log_ratio) + 1)*torch.pow(torch.expm1(log_ratio), 2)
+    at_zero = part_1
+    at_infinity = part_1
+    return at_zero, at_infinity
+
+
+def symmetric_chi_squared_tail_growth(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """What the tails of `symmetric_chi_squared` are divided by, as an exponent (:eq:`eq-value`)."""
+    part_1 = -log_ratio
     at_zero = part_1
     at_infinity = part_1
     return at_zero, at_infinity
@@ -1184,7 +1224,14 @@ def vajda_chi4_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     """The tails of `vajda_chi4` (:eq:`eq-value`)."""
     part_1 = torch.pow(torch.expm1(log_ratio), 4)
     at_zero = part_1
-    at_infinity = part_1*torch.exp(-3*log_ratio)
+    at_infinity = part_1
+    return at_zero, at_infinity
+
+
+def vajda_chi4_tail_growth(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """What the tails of `vajda_chi4` are divided by, as an exponent (:eq:`eq-value`)."""
+    at_zero = torch.full_like(log_ratio, 0.0)
+    at_infinity = -3*log_ratio
     return at_zero, at_infinity
 
 
@@ -1348,8 +1395,16 @@ def exponential(at: Contrast) -> Term:
 
 def exponential_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     """The tails of `exponential` (:eq:`eq-value`)."""
-    at_zero = -torch.exp(log_ratio) + torch.exp(torch.expm1(log_ratio))
-    at_infinity = torch.expm1(log_ratio + torch.expm1(-log_ratio))
+    part_1 = torch.exp(log_ratio)
+    at_zero = -part_1 + torch.exp(torch.expm1(log_ratio))
+    at_infinity = part_1 - torch.exp(-torch.expm1(-log_ratio))
+    return at_zero, at_infinity
+
+
+def exponential_tail_growth(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """What the tails of `exponential` are divided by, as an exponent (:eq:`eq-value`)."""
+    at_zero = torch.full_like(log_ratio, 0.0)
+    at_infinity = -1 + torch.exp(-log_ratio)
     return at_zero, at_infinity
 
 
@@ -1396,9 +1451,12 @@ def alpha_family(alpha: float = 0.5) -> Definition:
     def tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
         return alpha_tail(log_ratio, alpha), alpha_tail(log_ratio, 1 - alpha)
 
+    def growth(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        return min(alpha, 0) * log_ratio, min(1 - alpha, 0) * log_ratio
+
     limits = (1 / alpha if alpha > 0 else math.inf, 1 / (1 - alpha) if alpha < 1 else math.inf)
     radius = quadrature_radius(max(alpha, 1 - alpha))
-    return Definition(slope_difference, tails, limits, bounded=0 <= alpha <= 1, radius=radius)
+    return Definition(slope_difference, tails, limits, bounded=0 <= alpha <= 1, radius=radius, growth=growth)
 
 
 def amari_family(alpha: float = 0.0) -> Definition:
@@ -1596,13 +1654,14 @@ DIVERGENCES: dict[str, Definition] = {
         hellinger, hellinger_tails, (1.0, 1.0), True, lean=Lean(hellinger_lean)
     ),
     "pearson": Definition(
-        pearson, pearson_tails, (1.0, math.inf), False
+        pearson, pearson_tails, (1.0, math.inf), False, growth=pearson_tail_growth
     ),
     "neyman": Definition(
-        neyman, neyman_tails, (math.inf, 1.0), False
+        neyman, neyman_tails, (math.inf, 1.0), False, growth=neyman_tail_growth
     ),
     "jeffreys": Definition(
-        jeffreys, jeffreys_tails, (math.inf, math.inf), True, lean=Lean(logarithm=1.0, inverse=1.0)
+        jeffreys, jeffreys_tails, (math.inf, math.inf), True,
+        lean=Lean(logarithm=1.0, inverse=1.0)
     ),
     "triangular": Definition(
         triangular, triangular_tails, (1.0, 1.0), True, lean=Lean(triangular_lean)
@@ -1617,22 +1676,27 @@ DIVERGENCES: dict[str, Definition] = {
         gan, gan_tails, (0.6931471805599453, 0.6931471805599453), True, lean=Lean(gan_lean)
     ),
     "symmetric_chi_squared": Definition(
-        symmetric_chi_squared, symmetric_chi_squared_tails, (math.inf, math.inf), False
+        symmetric_chi_squared, symmetric_chi_squared_tails, (math.inf, math.inf), False,
+        growth=symmetric_chi_squared_tail_growth
     ),
     "vajda_chi4": Definition(
-        vajda_chi4, vajda_chi4_tails, (1.0, math.inf), False, near=vajda_chi4_near
+        vajda_chi4, vajda_chi4_tails, (1.0, math.inf), False,
+        near=vajda_chi4_near, growth=vajda_chi4_tail_growth
     ),
     "arithmetic_geometric": Definition(
-        arithmetic_geometric, arithmetic_geometric_tails, (math.inf, math.inf), True, near=arithmetic_geometric_near
+        arithmetic_geometric, arithmetic_geometric_tails, (math.inf, math.inf), True,
+        near=arithmetic_geometric_near
     ),
     "perimeter": Definition(
         perimeter, perimeter_tails, (0.2928932188134525, 0.2928932188134525), True, near=perimeter_near
     ),
     "exponential": Definition(
-        exponential, exponential_tails, (0.36787944117144233, math.inf), False, near=exponential_near
+        exponential, exponential_tails, (0.36787944117144233, math.inf), False,
+        near=exponential_near, growth=exponential_tail_growth
     ),
     "total_variation": Definition(
-        total_variation, total_variation_tails, (0.5, 0.5), True, near=total_variation_near, smooth=False
+        total_variation, total_variation_tails, (0.5, 0.5), True,
+        near=total_variation_near, smooth=False
     ),
     "js_printed": Definition(js_printed, _no_tails, (math.nan, math.nan), True, is_divergence=False),
 }

@@ -263,23 +263,26 @@ def _define(generator: "sp.Expr") -> Definition:
     from fguidance.interpreter import evaluate
     from fguidance.parsing import LARGEST_NUMBER
 
-    tails = symbolic.tails(generator)
+    tails, growths = symbolic.scaled_tails(generator)
     limits = symbolic.end_values(generator)
     for place, limit in zip(("f(t) at 0", "f(t)/t at infinity"), limits, strict=True):
         if not (limit == sp.oo or abs(sp.N(limit)) < LARGEST_NUMBER):
             raise ValueError(f"generator {generator}: the limit of {place}, {limit}, is too large to calculate with")
 
-    def both_tails(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
-        at_zero, at_infinity = (evaluate(tail, symbolic.log_ratio, log_ratio) for tail in tails)
+    def both(expressions: "tuple[sp.Expr, sp.Expr]", log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        at_zero, at_infinity = (evaluate(one, symbolic.log_ratio, log_ratio) for one in expressions)
         return at_zero, at_infinity
 
     ends = float(limits[0]), float(limits[1])
+    both_tails = functools.partial(both, tails)
+    growth = functools.partial(both, growths) if any(growths) else None
     if (found := symbolic.pieces(generator)) is not None:
-        return Definition(_composed(found), both_tails, ends, bounded=False, radius=symbolic.radius(found))
+        radius = symbolic.radius(found)
+        return Definition(_composed(found), both_tails, ends, bounded=False, radius=radius, growth=growth)
     slope = _slope(generator)
     slope_difference = functools.partial(_generated.general_difference, slope=slope)
     near = functools.partial(_generated.general_near, slope=slope)
-    return Definition(slope_difference, both_tails, ends, bounded=False, near=near)
+    return Definition(slope_difference, both_tails, ends, bounded=False, near=near, growth=growth)
 
 
 def _composed(pieces: "tuple[Piece, ...]") -> SlopeDifference:

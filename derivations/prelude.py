@@ -425,7 +425,7 @@ def general_difference(at: Contrast, slope: Slope) -> Term:
     ratio, base = at.ratio.high, at.base.high
 
     def growth(log_ratio: Tensor) -> Tensor:
-        return slope.growth(log_ratio).clamp(-FAR, FAR)
+        return slope.growth(log_ratio).clamp_max(FAR)
 
     largest = torch.maximum(growth(ratio), growth(base))
 

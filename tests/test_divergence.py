@@ -318,6 +318,14 @@ class TestRange:
                     assert exact.error_in_ulp(found, [correct], correct) <= 2000  # the rounding of the log-ratio
 
     @every_member
+    @full_precision
+    def test_a_tiny_target_gives_no_nan(self, member: Member, dtype: torch.dtype) -> None:
+        for far in (-95.0, -120.0, -800.0, -1e5, -1e35):
+            log_p, log_q = torch.tensor([-1e-9, -20.0], dtype=dtype), torch.tensor([far, -1e-9], dtype=dtype)
+            assert not _generated.weight(member.divergence.definition, log_p, log_q).isnan().any()
+            assert not _generated.weight(member.divergence.definition, log_q, log_p).isnan().any()
+
+    @every_member
     @any_dtype
     def test_extreme_logits(self, member: Member, dtype: torch.dtype) -> None:
         finfo = torch.finfo(dtype)

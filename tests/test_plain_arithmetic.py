@@ -74,12 +74,13 @@ def test_smoothed_accuracy(name: str, dtype: torch.dtype) -> None:
 @gentle
 def test_a_sure_classifier_keeps_the_digits_of_its_small_force(name: str) -> None:
     """Whichever class it is sure of, and whatever the other rows of the batch are sure of."""
-    logits = torch.stack([random_logits(6, 3.0, sure) + 30 * torch.eye(6, dtype=DOUBLE)[sure] for sure in (0, 2, 2)])
-    labels = torch.tensor([0, 2, 5])
+    sure = [random_logits(6, 3.0, top) + 30 * torch.eye(6, dtype=DOUBLE)[top] for top in (0, 2, 2)]
+    logits, labels = torch.stack([*sure, random_logits(6, 3.0, 9)]), torch.tensor([0, 2, 5, 1])
     for epsilon in (0.0, 0.7) if GENTLE[name].divergence.needs_full_support else (0.0, 0.7, 1.0):
         rest = (1 - epsilon) / 6
         found = smoothed(name, logits, labels, rest + epsilon, rest)
         for row, one, label in zip(found, logits, labels, strict=True):
+            assert torch.equal(row, smoothed(name, one[None], label[None], rest + epsilon, rest)[0])
             log_q = torch.full((6,), rest, dtype=DOUBLE)
             log_q[label] += epsilon
             correct = exact.logit_gradient(GENTLE[name].reference, one, log_q.log())

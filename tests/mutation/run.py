@@ -62,8 +62,9 @@ class Mutant:
 
     @property
     def function(self) -> str:
-        """The function that was changed, as mutmut writes it."""
-        return self.name.split(".")[-1].rpartition("__mutmut_")[0]
+        """The function or method that was changed."""
+        written = self.name.split(".")[-1].rpartition("__mutmut_")[0]
+        return written.rpartition("ǁ")[2] if "ǁ" in written else written.removeprefix("x_")
 
 
 def prepare() -> None:
@@ -113,7 +114,7 @@ class Explanation:
 
     def covers(self, mutant: Mutant) -> bool:
         """Whether it speaks of this mutant."""
-        applies = not self.functions or any(name in mutant.function for name in self.functions)
+        applies = not self.functions or mutant.function in self.functions
         return applies and re.search(self.pattern, mutant.change) is not None
 
 

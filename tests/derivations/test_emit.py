@@ -1,7 +1,9 @@
 """What is emitted is what is committed, and nothing false can be emitted."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sympy as sp
@@ -137,21 +139,18 @@ def test_a_term_that_falls_on_one_side_is_refused() -> None:
     assert not emit.increases(ROWS["softened_total_variation"].family, softly_falling)
 
 
-def test_tails_that_are_not_f_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = symbolic.tails
-    monkeypatch.setattr(symbolic, "tails", lambda generator: right(2 * generator))
-    with pytest.raises(emit.EmissionFailed):
-        emit.reference_text()
+Ends = tuple[sp.Expr, sp.Expr]
 
 
-def test_tails_at_infinity_that_are_not_the_dual_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = symbolic.tails
-
-    def wrong(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
-        at_zero, at_infinity = right(generator)
-        return at_zero, 2 * at_infinity
-
-    monkeypatch.setattr(symbolic, "tails", wrong)
+@pytest.mark.parametrize("wrong", [
+    lambda tails, growth: ((2 * tails[0], tails[1]), growth),
+    lambda tails, growth: ((tails[0], 2 * tails[1]), growth),
+    lambda tails, growth: (tails, (growth[0] + symbolic.log_ratio, growth[1])),
+    lambda tails, growth: (tails, (growth[0], -growth[1] or symbolic.log_ratio)),
+], ids=("not f", "not the dual", "grown at 0", "grown at infinity"))  # fmt: skip
+def test_other_tails_are_refused(monkeypatch: pytest.MonkeyPatch, wrong: Callable[[Ends, Ends], Any]) -> None:
+    right = symbolic.scaled_tails
+    monkeypatch.setattr(symbolic, "scaled_tails", lambda generator: wrong(*right(generator)))
     with pytest.raises(emit.EmissionFailed):
         emit.reference_text()
 

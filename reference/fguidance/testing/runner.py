@@ -77,6 +77,9 @@ def _test(check: Check, subject: Subject, trace: _Trace, max_examples: int | Non
         except UnsatisfiedAssumption:
             trace.examples -= 1
             raise
+        except SystemExit as error:  # which would end the run as if everything had passed
+            trace.example = example
+            raise RuntimeError(f"the code under test called sys.exit({error.code!r})") from None
         except Exception as error:
             trace.example = example
             trace.evidence = getattr(error, "evidence", {})

@@ -107,7 +107,7 @@ def as_subject(source: Any, declaration: Declaration | None = None, name: str | 
 def _made(source: type) -> Any:
     try:
         return source()
-    except Exception as error:  # whatever the user's class raises
+    except (Exception, SystemExit) as error:  # whatever the user's class raises
         reason = f"{type(error).__name__}: {error}"
         raise TypeError(f"{source.__name__} cannot be made without arguments, give an instance: {reason}") from error
 
@@ -192,7 +192,7 @@ def _kind(parts: dict[str, Callable[..., Any] | None], stated: Declaration) -> t
     log_q = torch.log_softmax(torch.tensor([0.1, 0.2, -0.4], dtype=torch.float64), -1)
     try:
         found = value(log_p.clone().requires_grad_(), log_q.clone())
-    except Exception:
+    except (Exception, SystemExit):
         found = None
     if isinstance(found, Tensor):
         return "torch", found.requires_grad
@@ -200,7 +200,7 @@ def _kind(parts: dict[str, Callable[..., Any] | None], stated: Declaration) -> t
         return "torch", False
     try:
         found = value(log_p.numpy().copy(), log_q.numpy().copy())
-    except Exception:
+    except (Exception, SystemExit):
         found = None
     return ("numpy", False) if isinstance(found, np.ndarray | np.floating | float) else ("torch", False)
 

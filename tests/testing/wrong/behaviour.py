@@ -1,6 +1,7 @@
 """Wrong as programs: memory, batches, dtypes, gradients, NaN, the surroundings, NumPy."""
 
 import random
+import sys
 
 import numpy as np
 import torch
@@ -293,6 +294,14 @@ class ValueInDouble(Undeclared):
 class KeepsTheClassAxis(KL):
     def value(self, log_p, log_q):
         return super().value(log_p, log_q)[..., None]
+
+
+@found_by("value_is_not_negative")
+class Exits(Undeclared):
+    """Ends the program, which the command would take for a pass."""
+
+    def value(self, log_p, log_q):
+        sys.exit(0)
 
 
 @found_by("autograd_runs_through_the_value")

@@ -114,9 +114,9 @@ class WrongForTies(Undeclared):
 
 
 @found_by("force_is_gradient_in_the_image")
-class ForceClippedToOne(Undeclared):
+class ForceClipped(Undeclared):
     def logit_gradient(self, logits, log_q):
-        return super().logit_gradient(logits, log_q).clamp(-1, 1)
+        return super().logit_gradient(logits, log_q).clamp(-0.25, 0.25)
 
 
 @found_by("force_sums_to_zero")

@@ -319,7 +319,7 @@ def relative_expm1(power: float, log_ratio: Tensor) -> Tensor:
 
 
 def quadrature_radius(power: float) -> float:
-    """The abs(y) up to which the quadrature is exact to rounding for an integrand that grows like e^(power * y)."""
+    """The abs(y), at most 1, up to which the quadrature is exact to rounding for what grows like e^(power * y)."""
     return min(1.0, 8 / abs(power)) if power else 1.0
 
 
@@ -406,7 +406,7 @@ def scaled(definition: Definition, factor: float) -> Definition:
         return factor * at_zero, factor * at_infinity
 
     limits = (factor * definition.limits[0], factor * definition.limits[1])
-    return definition._replace(slope_difference=slope_difference, tails=tails, limits=limits)
+    return definition._replace(slope_difference=slope_difference, tails=tails, limits=limits, lean=None, near=None)
 
 
 class Slope(NamedTuple):

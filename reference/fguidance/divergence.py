@@ -277,7 +277,7 @@ def _define(generator: "sp.Expr") -> Definition:
     both_tails = functools.partial(both, tails)
     growth = functools.partial(both, growths) if any(growths) else None
     if (found := symbolic.pieces(generator)) is not None:
-        radius = symbolic.radius(found)
+        radius = _generated.quadrature_radius(symbolic.steepest_power(found))
         return Definition(_composed(found), both_tails, ends, bounded=False, radius=radius, growth=growth)
     slope = _slope(generator)
     slope_difference = functools.partial(_generated.general_difference, slope=slope)

@@ -7,7 +7,7 @@ import sympy as sp
 from sympy.printing.numpy import NumPyPrinter
 
 from fguidance import symbolic
-from fguidance._generated import NODES
+from fguidance._generated import NODES, quadrature_radius
 from fguidance.symbolic import Piece, log_ratio, print_torch, t
 
 ACCURACY = (
@@ -146,7 +146,7 @@ def print_code(generator: sp.Expr, module: str) -> str:
     tails, growth = symbolic.scaled_tails(generator)
     value = _VALUE.format(
         m=module,
-        radius=1.0 if found is None else symbolic.radius(found),
+        radius=1.0 if found is None else quadrature_radius(symbolic.steepest_power(found)),
         left=_array(tails[0], module),
         right=_array(tails[1], module),
         growth_left=_array(growth[0], module),

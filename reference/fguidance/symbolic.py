@@ -308,12 +308,10 @@ def pieces(generator: sp.Expr) -> tuple[Piece, ...] | None:
     return tuple(joined) if all(piece.derivative_sign.is_positive for piece in joined) else None
 
 
-def radius(found: tuple[Piece, ...]) -> float:
-    """The abs(log t) up to which f may be integrated from its pieces: a steep power is too much for the quadrature."""
-    from fguidance._generated import quadrature_radius
-
+def steepest_power(found: tuple[Piece, ...]) -> float:
+    """The largest abs(power) of t in t f'(t), from the pieces of f'; 0 where none of them is a power."""
     powers = [float(piece.arguments[1]) + 1 for piece in found if piece.kernel == "power_difference"]
-    return quadrature_radius(max(map(abs, powers), default=0.0))
+    return max(map(abs, powers), default=0.0)
 
 
 def in_log_ratio(expression: sp.Expr) -> sp.Expr:

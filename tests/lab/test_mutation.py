@@ -1,10 +1,11 @@
 """The tables of the page on the tests count what the record and the collection hold."""
 
 from lab import mutation
+from tests.mutation.run import wrong_programs
 from tests.testing.wrong import WRONG
 
 RUN = {
-    "modules": {"guidance": {"killed": 6, "survived": 1, "no tests": 1, "not checked": 2}, "empty": {"not checked": 3}},
+    "modules": {"guidance": {"made": 10, "killed": 6, "survived": 2}, "empty": {"made": 3, "killed": 0, "survived": 0}},
     "explained_survivors": {"of no weight": 1, "a copy": 3},
     "unexplained_survivors": 2,
 }
@@ -23,6 +24,6 @@ def test_the_reasons_come_by_their_number_and_the_unexplained_are_told():
 
 
 def test_every_wrong_program_is_counted_once():
-    rows = [row.split("|") for row in mutation.wrong_table().splitlines()[2:]]
+    rows = [row.split("|") for row in mutation.wrong_table({"wrong_programs": wrong_programs()}).splitlines()[2:]]
     assert sum(int(row[2]) for row in rows) == len(WRONG)
     assert all(row[3].strip() for row in rows)

@@ -6,6 +6,7 @@ stopped. A mutant that no test kills must be explained in survivors.toml, or the
 
 import argparse
 import datetime
+import inspect
 import json
 import os
 import platform
@@ -20,6 +21,8 @@ from pathlib import Path
 
 import torch
 
+from tests.testing.wrong import WRONG
+
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".make" / "mutation"
 MUTATED = ("_generated", "divergence", "guidance")
@@ -30,7 +33,7 @@ TESTS = (
     "test_plain_arithmetic.py",
     "test_wrong_weights.py",
 )
-ALIVE = ("survived", "no tests", "suspicious")
+ALIVE, DEAD = ("survived", "no tests", "suspicious"), ("killed", "caught by type check", "timeout")
 EXPLANATIONS = Path(__file__).with_name("survivors.toml")
 RECORD = ROOT / "book" / "results" / "mutation.json"
 CONFIGURATION = f"""\
@@ -148,8 +151,26 @@ def module(mutant: Mutant) -> str:
 
 
 def score(mutants: list[Mutant]) -> dict[str, dict[str, int]]:
-    """How many mutants of each module ended how."""
-    return {name: dict(Counter(m.status for m in mutants if module(m) == name)) for name in MUTATED}
+    """How many mutants of each module were made, killed and survived; those left were not tried yet."""
+    return {
+        name: {
+            "made": sum(module(mutant) == name for mutant in mutants),
+            "killed": sum(module(mutant) == name and mutant.status in DEAD for mutant in mutants),
+            "survived": sum(module(mutant) == name for mutant in survivors(mutants)),
+        }
+        for name in MUTATED
+    }
+
+
+def wrong_programs() -> list[dict[str, str | int]]:
+    """The collection of wrong programs by what is wrong with them: title, number, and the first that is described."""
+    found = []
+    for kind in dict.fromkeys(make.__module__ for make, _ in WRONG):
+        made = [make for make, _ in WRONG if make.__module__ == kind]
+        described = [inspect.cleandoc(make.__doc__).partition("\n")[0] for make in made if make.__doc__]
+        title = (sys.modules[kind].__doc__ or "").partition("\n")[0].rstrip(".")
+        found.append({"title": title, "number": len(made), "example": described[0]})
+    return found
 
 
 def record(mutants: list[Mutant]) -> None:
@@ -161,6 +182,7 @@ def record(mutants: list[Mutant]) -> None:
         "torch": torch.__version__,
         "examples_per_test": 8,
         "tests": list(TESTS),
+        "wrong_programs": wrong_programs(),
         "modules": score(mutants),
         "explained_survivors": explained(mutants),
         "unexplained_survivors": len(unexplained(mutants)),
@@ -178,7 +200,7 @@ def main() -> None:
     mutants = results()
     record(mutants)
     for name, counts in score(mutants).items():
-        print(f"{name}: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+        print(f"{name}: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
     left = unexplained(mutants)
     for mutant in left:
         print(f"\n{mutant.name}: {mutant.status}, not explained in {EXPLANATIONS.name}\n{mutant.change}")

@@ -24,6 +24,23 @@ class Right(InTorch):
 class Wrong(InTorch):
     def value(self, log_p, log_q):
         return -super().value(log_p, log_q)
+
+
+class Broken(InTorch):
+    value = property(lambda self: 1 / 0)
+
+
+class Unknowable:
+    __class__ = property(lambda self: 1 / 0)
+
+
+broken, unknowable, value = Broken(), Unknowable(), InTorch().value
+
+
+def __getattr__(name):
+    if name != "nothing":
+        raise AttributeError(name)
+    raise RuntimeError("no such thing")
 """
 
 
@@ -191,6 +208,11 @@ class TestCheck:
             (("cli_module:MODULE",), "the module cli_module has no MODULE"),
             (("nowhere:Mine",), "cannot import nowhere"),
             (("cli_module:Right", "-p", "a=1"), "takes no --parameter"),
+            (("cli_module:Broken",), "cannot be read: ZeroDivisionError: division by zero"),
+            (("cli_module:broken.value",), "broken.value cannot be read: ZeroDivisionError: division by zero"),
+            (("js", "cli_module:unknowable"), "unknowable cannot be read: ZeroDivisionError: division by zero"),
+            (("cli_module:nothing",), "nothing cannot be read: RuntimeError: no such thing"),
+            (("cli_module:value",), "or a pair (value, weight)"),
             (("js", "--check", "nope"), "checks: 'nope' is not one of"),
             (("js", "--max-examples", "0"), "--max-examples"),
             (("js", "--seed", "x"), "--seed"),

@@ -147,11 +147,11 @@ def check(
 
 def _checked(specifications: Sequence[str], parameters: dict[str, float], options: dict[str, Any]) -> "list[Report]":
     from fguidance.testing import check_divergence
-    from fguidance.testing.subject import as_subject
+    from fguidance.testing.specification import named_subject
 
     sources = [_source(text.strip(), parameters) for text in specifications]
-    for source in sources:
-        as_subject(source)  # refuses the last one before the first one is tested
+    for text, source in zip(specifications, sources, strict=True):
+        named_subject(text.strip(), source)  # refuses the last one before the first one is tested
     reports = []
     for source in sources:
         reports.append(check_divergence(source, **options))

@@ -27,6 +27,13 @@ class Negative(InTorch):
 class Crashes:
     def __init__(self):
         raise RuntimeError("no luck")
+
+
+class Unknowable:
+    __class__ = property(lambda self: 1 / 0)
+
+
+unknowable = Unknowable()
 """
 
 
@@ -112,6 +119,7 @@ def test_tests_of_ones_own_run_beside_it(pytester: pytest.Pytester) -> None:
         ("plugin_nowhere:Mine", "cannot import plugin_nowhere"),
         ("plugin_package.module:Crashes", "Crashes cannot be made without arguments"),
         ("plugin_package.module:MODULE", "the module plugin_package.module has no MODULE"),
+        ("plugin_package.module:unknowable", "unknowable cannot be read: ZeroDivisionError: division by zero"),
     ),
 )  # fmt: skip
 def test_a_bad_specification_is_a_usage_error(pytester: pytest.Pytester, specification: str, message: str) -> None:

@@ -6,12 +6,33 @@ from pathlib import Path
 
 import pytest
 
-from fguidance.testing.specification import resolve
+from fguidance.testing.specification import named_subject, resolve
 
 SOURCE = """
 class Mine:
     class Inner:
         pass
+
+
+class Broken:
+    value = property(lambda self: 1 / 0)
+    part = property(lambda self: exit(3))
+
+
+class Unknowable:
+    __class__ = property(lambda self: 1 / 0)
+
+
+class Unprintable:
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+broken, unknowable, pair = Broken(), Unknowable(), (Unprintable(), Unprintable())
+
+
+def function(log_p, log_q):
+    return log_p
 """
 
 
@@ -25,6 +46,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "spec_package" / "module.py").write_text(SOURCE)
     (tmp_path / "spec_broken.py").write_text("1 / 0\n")
     (tmp_path / "spec_ends.py").write_text("import sys\nsys.exit(0)\n")
+    (tmp_path / "spec_unwilling.py").write_text("def __getattr__(name): raise RuntimeError('nothing here')\n")
     yield tmp_path
     for name in set(sys.modules) - before:
         del sys.modules[name]
@@ -49,9 +71,31 @@ def test_an_object_in_this_folder() -> None:
         ("spec_nowhere:Mine", "cannot import spec_nowhere: ModuleNotFoundError"),
         ("spec_broken:Mine", "cannot import spec_broken: ZeroDivisionError: division by zero"),
         ("spec_ends:Mine", "cannot import spec_ends: SystemExit: 0"),
+        ("spec_package.module:broken.value", "cannot be read: ZeroDivisionError: division by zero"),
+        ("spec_package.module:broken.part", "cannot be read: SystemExit: 3"),
+        ("spec_unwilling:Mine", "cannot be read: RuntimeError: nothing here"),
     ),
 )
 def test_what_cannot_be_found_is_said(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         resolve(text)
     assert str(caught.value).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    (
+        ("Broken", "Broken cannot be read: ZeroDivisionError: division by zero"),
+        ("unknowable", "spec_package.module:unknowable cannot be read: ZeroDivisionError: division by zero"),
+        ("pair", "spec_package.module:pair cannot be read: RuntimeError: no words"),
+        ("function", r"spec_package.module:function is one function: .*, or a pair \(value, weight\)"),
+    ),
+)
+def test_what_cannot_be_tested_is_refused_whatever_its_code_raises(name: str, message: str) -> None:
+    text = f"spec_package.module:{name}"
+    with pytest.raises(TypeError, match=message):
+        named_subject(text, resolve(text))
+
+
+def test_a_subject() -> None:
+    assert named_subject("js", resolve("js")).name == "js"

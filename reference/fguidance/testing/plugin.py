@@ -9,8 +9,8 @@ from fguidance.testing.check import Check
 from fguidance.testing.record import Record
 from fguidance.testing.report_text import details, printable
 from fguidance.testing.runner import run_check
-from fguidance.testing.specification import resolve
-from fguidance.testing.subject import Subject, as_subject
+from fguidance.testing.specification import named_subject, resolve
+from fguidance.testing.subject import Subject
 from fguidance.testing.suite import selected
 
 
@@ -65,7 +65,7 @@ def collect(session: pytest.Session, specifications: list[str]) -> Iterator[pyte
     """
     for text in specifications:
         try:
-            subject = as_subject(resolve(text))
+            subject = named_subject(text, resolve(text))
             checks = selected(None, subject)
         except (TypeError, ValueError) as error:
             raise pytest.UsageError(printable(f"--divergence: {error}")) from error

@@ -1,11 +1,14 @@
 """Text that names a divergence: a registered name, a generator, or an object as package.module:name."""
 
 import importlib
+import inspect
 import re
 import sys
 from functools import reduce
 from pathlib import Path
 from typing import Any
+
+from fguidance.testing.subject import Subject, as_subject
 
 _OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -20,7 +23,7 @@ def resolve(text: str) -> Any:
         The text itself where it names no object, else the object.
 
     Raises:
-        ValueError: the module cannot be imported or has no such attribute.
+        ValueError: the module cannot be imported, has no such attribute, or raises when it is asked for it.
     """
     if not _OBJECT.fullmatch(text):
         return text
@@ -36,3 +39,31 @@ def resolve(text: str) -> Any:
         return reduce(getattr, path.split("."), module)
     except AttributeError:
         raise ValueError(f"{text}: the module {module_name} has no {path}") from None
+    except (Exception, SystemExit) as error:  # a property, or the module's own __getattr__
+        raise ValueError(f"{text} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def named_subject(text: str, source: Any) -> Subject:
+    """What a specification names, in the shape that the checks take.
+
+    Args:
+        text: the specification, for messages.
+        source: what `resolve` made of it, or what was made of that.
+
+    Raises:
+        TypeError: nothing that can be tested, or an object whose own code raises when it is looked at.
+        ValueError: a generator that cannot be parsed or is not convex.
+    """
+    try:
+        if inspect.isroutine(source):
+            raise TypeError(
+                f"{text} is one function: name a class or an object with value(log_p, log_q) and "
+                "weight(log_p, log_q), or a pair (value, weight) of such functions"
+            )
+        return as_subject(source)
+    except (TypeError, ValueError):
+        raise
+    except (Exception, SystemExit) as error:
+        if type(source) is str:
+            raise  # no code but this library's has run
+        raise TypeError(f"{text} cannot be read: {type(error).__name__}: {error}") from error

@@ -49,8 +49,20 @@ def test_each_kind_is_drawn() -> None:
 
 
 def test_zeros_in_the_target_on_request() -> None:
-    log_q = find(testing.targets(3, zeros=True), lambda log_q: bool(log_q.isinf().any()), settings=ANY)
-    assert sorted(log_q.exp().tolist()) == [0, 0, 1]
+    for zeros in (1, 2):
+        log_q = find(testing.targets(3, zeros=True), lambda log_q: int(log_q.isinf().sum()) == zeros, settings=ANY)  # noqa: B023
+        assert abs(float(log_q.exp().sum()) - 1) < 1e-12
+
+
+@given(testing.targets(4))
+def test_no_zeros_otherwise(log_q: torch.Tensor) -> None:
+    assert bool(log_q.isfinite().all())
+
+
+def test_targets_are_smoothed_or_have_a_share_of_their_own_for_each_class() -> None:
+    for distinct in (1, 2, 5):
+        find(testing.targets(5), lambda log_q: len(set(log_q.tolist())) == distinct, settings=ANY)  # noqa: B023
+    find(testing.targets(5), lambda log_q: float(log_q.min()) < -9, settings=ANY)
 
 
 @given(testing.pairs())

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from hypothesis import strategies as st
 
 from fguidance.testing.subject import Subject
+from fguidance.testing.surroundings import settings_kept
 
 Body = Callable[[Subject, Any], None]
 
@@ -51,18 +51,14 @@ CHECKS: dict[str, Check] = {}
 def _undone(body: Body) -> Body:
     """The body with gradients recorded and warnings ignored, which are no mistakes.
 
-    These settings, the default dtype and NumPy's are put back, whatever a subject does to them.
+    These and all other settings are put back, whatever a subject does to them.
     """
 
     @functools.wraps(body)
     def run(subject: Subject, example: Any) -> None:
-        dtype = torch.get_default_dtype()
-        try:
-            with torch.enable_grad(), np.errstate(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                body(subject, example)
-        finally:
-            torch.set_default_dtype(dtype)
+        with settings_kept(), torch.enable_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            body(subject, example)
 
     return run
 

@@ -1,5 +1,6 @@
 """What somebody states about a divergence of their own, so that the suite can hold it to its word."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +20,7 @@ class Declaration:
         generator: f(t), t = p/q, as text or a SymPy expression: what `value` and `weight` are held against.
         symmetric: whether D(q, p) = D(p, q).
         smooth: False for a generator with kinks, such as total variation: derivatives are then checked off the kinks.
+        kinks: the t > 0 at which f has them, where `smooth` is False.
         differentiable: False for a value in PyTorch that autograd is not meant to run through.
         saturation: what the force does when the classifier is all but sure of a wrong class.
         bounded: whether the value is bounded over all pairs of distributions.
@@ -38,6 +40,7 @@ class Declaration:
     generator: "str | sp.Expr | None" = None
     symmetric: bool | None = None
     smooth: bool = True
+    kinks: tuple[float, ...] = (1.0,)
     differentiable: bool = True
     saturation: Saturation | None = None
     bounded: bool | None = None
@@ -49,7 +52,15 @@ class Declaration:
     expected_failures: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raise TypeError or ValueError on an entry that is not one of those above."""
+        """Raise ValueError on an entry that is not one of those above."""
+        for name in ("symmetric", "bounded", "full_support"):
+            _require_choice(name, getattr(self, name), (None, True, False))
+        for name in ("smooth", "differentiable"):
+            _require_choice(name, getattr(self, name), (True, False))
+        if not _is_finite(self.gauge):
+            raise ValueError(f"gauge must be a finite number, f'(1), not {self.gauge!r}")
+        if not isinstance(self.kinks, tuple) or not all(_is_finite(kink) and kink > 0 for kink in self.kinks):
+            raise ValueError(f"kinks must be a tuple of numbers t > 0, not {self.kinks!r}")
         _require_choice("saturation", self.saturation, (None, "vanishes", "stays", "grows"))
         _require_choice("precision", self.precision, (None, "plain", "faithful"))
         _require_choice("array", self.array, (None, "torch", "numpy"))
@@ -71,6 +82,10 @@ class Declaration:
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _require_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    if value not in choices:
+    if not any(value is choice or (isinstance(choice, str) and value == choice) for choice in choices):
         raise ValueError(f"{name} must be one of {choices}, not {value!r}")

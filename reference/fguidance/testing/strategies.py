@@ -39,24 +39,42 @@ class Case:
 
 
 @st.composite
-def targets(draw: st.DrawFn, classes: int, dtype: torch.dtype = torch.float64, zeros: bool = False) -> Tensor:
-    """Label-smoothed log-targets (1 - epsilon)/classes + epsilon [i = label], epsilon from 0 to 0.99.
+def targets(
+    draw: st.DrawFn,
+    classes: int,
+    dtype: torch.dtype = torch.float64,
+    zeros: bool = False,
+    largest_spread: float = 12.0,
+) -> Tensor:
+    """Log-targets: label-smoothed, (1 - epsilon)/classes + epsilon [i = label], or with a share of its own per class.
 
     Args:
         draw: given by Hypothesis.
         classes: number of classes.
         dtype: of the result.
-        zeros: whether one-hot targets, epsilon = 1 with zeros elsewhere, are drawn as well.
+        zeros: whether targets that are 0 for some classes are drawn as well, one-hot ones among them.
+        largest_spread: up to which the logarithms of two shares may differ; epsilon goes from 0 to 0.99.
 
     Returns:
         Shape (classes,), log-probabilities.
     """
+    if draw(st.booleans()):
+        return draw(_smoothed(classes, zeros)).to(dtype)
+    spread = draw(st.sampled_from((1.0, 3.0, largest_spread)))
+    logits = _spread_out(draw, classes, min(spread, largest_spread) / 2)
+    if zeros and draw(st.booleans()):
+        logits[:: 1 + draw(st.integers(1, classes))] = -torch.inf
+    return torch.log_softmax(logits.roll(draw(st.integers(0, classes - 1))), -1).to(dtype)
+
+
+@st.composite
+def _smoothed(draw: st.DrawFn, classes: int, zeros: bool) -> Tensor:
     label = draw(st.integers(0, classes - 1))
     choices = (0.9, 0.5, 0.0, 0.99, 1.0) if zeros else (0.9, 0.5, 0.0, 0.99)
     epsilon = draw(st.sampled_from(choices))
     q = torch.full((classes,), (1 - epsilon) / classes, dtype=torch.float64)
     q[label] += epsilon
-    return q.log().to(dtype)
+    return q.log()
 
 
 def _spread_out(draw: st.DrawFn, classes: int, spread: float) -> Tensor:
@@ -114,7 +132,8 @@ def cases(
     zeros: bool = False,
 ) -> Case:
     """A target and logits for it; see `targets` and `logits`."""
-    log_q = draw(targets(draw(st.sampled_from(classes)), zeros=zeros))
+    spread = min(largest_spread, 6.0 if dtype == torch.float16 else 12.0)  # 1/q must not overflow
+    log_q = draw(targets(draw(st.sampled_from(classes)), zeros=zeros, largest_spread=spread))
     return draw(logits(log_q, dtype, largest_spread, kinds))
 
 

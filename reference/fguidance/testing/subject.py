@@ -1,6 +1,7 @@
 """Anything that can be tested, brought to one shape: functions from tensors to tensors and what is declared."""
 
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from fguidance.divergence import Divergence, divergence, divergence_names
 from fguidance.testing.declaration import Declaration
 from fguidance.testing.plain import plain
+from fguidance.testing.surroundings import settings_kept
 
 if TYPE_CHECKING:
     import sympy as sp
@@ -92,7 +94,7 @@ def as_subject(source: Any, declaration: Declaration | None = None, name: str | 
 
     if isinstance(source, type):
         source = _made(source)
-    stated = declaration or getattr(source, "declaration", None) or Declaration()
+    stated = declaration or attribute_of(source, "declaration") or Declaration()
     if not isinstance(stated, Declaration):
         raise TypeError(f"declaration must be a Declaration, not {type(stated).__name__}")
     if isinstance(source, str) and source in divergence_names():
@@ -152,11 +154,20 @@ def _parts(source: Any) -> dict[str, Callable[..., Any] | None]:
         if len(source) not in (2, 3) or not all(callable(part) for part in source):
             raise TypeError(f"functions must be (value, weight) or (value, weight, logit_gradient), not {source!r}")
         return dict(zip(PARTS, (*source, None)[:3], strict=True))
-    found = {part: getattr(source, part, None) for part in PARTS}
+    found = {part: attribute_of(source, part) for part in PARTS}
     missing = [part for part in ("value", "weight") if not callable(found[part])]
     if missing:
         raise TypeError(f"{_name_of(source)} has no method {' and no method '.join(missing)}(log_p, log_q)")
     return {part: function if callable(function) else None for part, function in found.items()}
+
+
+def attribute_of(source: Any, name: str) -> Any:
+    """An attribute, None where there is none; whatever reading it raises becomes a TypeError that says so."""
+    try:
+        return getattr(source, name, None)
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise TypeError(f"the attribute {name} of {type(source).__name__} cannot be read: {reason}") from error
 
 
 def _name_of(source: Any) -> str:
@@ -164,7 +175,7 @@ def _name_of(source: Any) -> str:
         return ", ".join(getattr(part, "__name__", type(part).__name__) for part in source)
     if inspect.ismodule(source):
         return source.__name__
-    named = getattr(source, "name", None)
+    named = attribute_of(source, "name")
     return named if isinstance(named, str) and named else type(source).__name__
 
 
@@ -172,7 +183,7 @@ def _generator_of(source: Any, stated: Declaration) -> "sp.Expr | None":
     from fguidance.parsing import in_t, parse_generator
     from fguidance.symbolic import as_generator
 
-    generator = stated.generator if stated.generator is not None else getattr(source, "generator", None)
+    generator = stated.generator if stated.generator is not None else attribute_of(source, "generator")
     try:
         return None if generator is None else as_generator(generator)
     except ValueError as error:
@@ -183,26 +194,33 @@ def _generator_of(source: Any, stated: Declaration) -> "sp.Expr | None":
 
 
 def _kind(parts: dict[str, Callable[..., Any] | None], stated: Declaration) -> tuple[str, bool]:
-    """Which arrays the functions take, and whether autograd runs through the value: found by one call of each."""
+    """Which arrays the functions take, and whether autograd runs through the value: found by one call of each.
+
+    NumPy's functions take tensors too, and some then return one; so they are NumPy's if more of them work with arrays.
+    """
     if stated.array == "numpy":
         return "numpy", False
-    value = parts["value"]
-    assert value is not None
+    functions = [function for function in parts.values() if function is not None]
+    found = [_tried(function, lambda tensor, grad: tensor.clone().requires_grad_(grad)) for function in functions]
+    in_torch = [isinstance(result, Tensor) for result in found]
+    if stated.array is None and not all(in_torch):
+        arrays = [_tried(function, lambda tensor, _: tensor.numpy().copy()) for function in functions]
+        in_numpy = [isinstance(result, np.ndarray | np.floating | float) for result in arrays]
+        if sum(in_numpy) > sum(in_torch):
+            return "numpy", False
+    return "torch", isinstance(found[0], Tensor) and found[0].requires_grad
+
+
+def _tried(function: Callable[..., Any], like: Callable[[Tensor, bool], Any]) -> Any:
+    """What it returns for two distributions, the first of which wants a gradient; None where it raises."""
     log_p = torch.log_softmax(torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64), -1)
     log_q = torch.log_softmax(torch.tensor([0.1, 0.2, -0.4], dtype=torch.float64), -1)
     try:
-        found = value(log_p.clone().requires_grad_(), log_q.clone())
+        with settings_kept(), torch.enable_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return function(like(log_p, True), like(log_q, False))
     except (Exception, SystemExit):
-        found = None
-    if isinstance(found, Tensor):
-        return "torch", found.requires_grad
-    if stated.array == "torch":
-        return "torch", False
-    try:
-        found = value(log_p.numpy().copy(), log_q.numpy().copy())
-    except (Exception, SystemExit):
-        found = None
-    return ("numpy", False) if isinstance(found, np.ndarray | np.floating | float) else ("torch", False)
+        return None
 
 
 def _from_torch(part: str, function: Callable[..., Any]) -> Function:

@@ -13,7 +13,7 @@ from fguidance.testing.declaration import Declaration
 from fguidance.testing.environment import environment
 from fguidance.testing.report import Report
 from fguidance.testing.runner import against_declaration, run_check
-from fguidance.testing.subject import Subject, as_subject
+from fguidance.testing.subject import Subject, as_subject, attribute_of
 
 _BASELINE_FAILURE = ("expected_failures", regression.NAME)
 
@@ -79,7 +79,7 @@ def _without_baseline(checks: Sequence[str] | None, baseline: object) -> Sequenc
 
 
 def _declared(source: Any, declaration: Declaration | None, entries: dict[str, object]) -> Declaration | None:
-    stated = declaration or getattr(source, "declaration", None)
+    stated = declaration or attribute_of(source, "declaration")
     return (stated or Declaration()).with_changes(**entries) if entries else stated
 
 

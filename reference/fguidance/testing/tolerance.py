@@ -13,9 +13,41 @@ def eps(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps
 
 
+def smallest(dtype: torch.dtype) -> float:
+    """The smallest positive normal number."""
+    return torch.finfo(dtype).tiny
+
+
 def conditioning(log_p: Tensor, log_q: Tensor) -> Tensor:
     """1 + |log p| + |log q| per class, in float64: how an error of one ulp in the inputs is magnified."""
     return 1 + log_p.double().abs().clamp_max(1e4) + log_q.double().abs().clamp_max(1e4)
+
+
+def rounding_of_parts(
+    name: str, first: Tensor, log_q: Tensor, weight: Tensor, ulps: float, gauge: float = 0.0
+) -> Tensor:
+    """What `ulps` units in the last place of what goes in and of each step may change, class by class.
+
+    Args:
+        name: ``"value"``, ``"weight"`` or ``"logit_gradient"``.
+        first: logits for the last, log-probabilities for the others, shape (classes,).
+        log_q: shape (classes,).
+        weight: the weights, shape (classes,).
+        ulps: how many.
+        gauge: f'(1) of the weights.
+
+    Returns:
+        Shape (classes,), or () for the value; float64.
+    """
+    log_p = torch.log_softmax(first.double(), -1)
+    sizes = weight.double().abs() + (1 + abs(gauge)) * (log_p.exp() + log_q.double().exp())
+    parts = sizes * conditioning(log_p, log_q)
+    if name == "value":
+        return ulps * eps(first.dtype) * parts.sum()
+    if name == "weight":
+        return ulps * eps(first.dtype) * parts
+    parts = parts + sizes * first.double().abs().max()  # as log softmax rounds the logits
+    return ulps * eps(first.dtype) * (parts + log_p.exp() * parts.sum())
 
 
 def _reach(dtype: torch.dtype) -> float:

@@ -1,6 +1,6 @@
 """Wrong divergences and wrong programs, each with its mistake and the checks that must find it."""
 
-from tests.testing.wrong import behaviour, declared, forces, formulas, numerics
+from tests.testing.wrong import batches, behaviour, declared, forces, formulas, many, narrow, numerics, zeros
 from tests.testing.wrong.base import WRONG
 
-__all__ = ["WRONG", "behaviour", "declared", "forces", "formulas", "numerics"]
+__all__ = ["WRONG", "batches", "behaviour", "declared", "forces", "formulas", "many", "narrow", "numerics", "zeros"]

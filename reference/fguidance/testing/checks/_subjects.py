@@ -7,6 +7,7 @@ from hypothesis import assume
 from torch import Tensor
 
 from fguidance.testing.subject import Function, Subject
+from fguidance.testing.tolerance import eps
 
 Condition = Callable[[Subject], str | None]
 
@@ -68,15 +69,23 @@ def weight_of(subject: Subject) -> Function:
     return subject.weight
 
 
-def away_from_kinks(subject: Subject, logits: Tensor, log_q: Tensor) -> None:
-    """Give up an example at a kink, where rounding alone decides between two slopes."""
-    log_p = torch.log_softmax(logits.detach(), -1)
-    assume(subject.declaration.smooth or bool(((log_p - log_q).abs() > 0.05).all()))
+NEAREST_KINK = 1e-3
+"""The log-ratio from a kink within which rounding, or a step of a difference, may decide between two slopes."""
+
+
+def away_from_kinks(subject: Subject, log_p: Tensor, log_q: Tensor) -> None:
+    """Give up an example in which some class is at a kink."""
+    if subject.declaration.smooth:
+        return
+    rounding = 64 * eps(log_p.dtype) * float(log_p.detach().abs().max() + 1)
+    ratio = (log_p.detach().double() - log_q.double())[..., None]
+    kinks = torch.tensor(subject.declaration.kinks, dtype=torch.float64).log()
+    assume(bool(((ratio - kinks).abs() > max(NEAREST_KINK, rounding)).all()))
 
 
 def force_of(subject: Subject, logits: Tensor, log_q: Tensor) -> Tensor:
     """The subject's own force, or that of its weights, w - p sum(w)."""
-    away_from_kinks(subject, logits, log_q)
+    away_from_kinks(subject, torch.log_softmax(logits, -1), log_q)
     if subject.logit_gradient is not None:
         return subject.logit_gradient(logits, log_q)
     log_p = torch.log_softmax(logits, -1)

@@ -1,17 +1,16 @@
 """How an implementation behaves: dtypes, shapes, purity, NaN, transforms and devices."""
 
 import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fguidance.testing import exact, strategies
+from fguidance.testing import strategies, surroundings
 from fguidance.testing.check import Violation, check
 from fguidance.testing.checks._subjects import (
+    away_from_kinks,
     first_argument,
     functions,
     torch_only,
@@ -22,10 +21,10 @@ from fguidance.testing.checks._subjects import (
 )  # fmt: skip
 from fguidance.testing.strategies import Case
 from fguidance.testing.subject import Function, Subject
-from fguidance.testing.tolerance import eps, require_close
+from fguidance.testing.tolerance import eps, require_close, rounding_of_parts, smallest
 
-if TYPE_CHECKING:
-    import sympy as sp
+ULPS_OF_HALF, ULPS_OF_SINGLE, ULPS_OF_AUTOGRAD = 2.0, 32.0, 8.0
+"""Per step, in which a dtype may differ from a wider one. Half precision has few digits: it is held to them."""
 
 
 def _cases(subject: Subject) -> st.SearchStrategy[Case]:
@@ -62,13 +61,15 @@ def dtype_and_shape_are_kept(subject: Subject, case: Case) -> None:
 @check(_in_dtypes)
 def dtypes_agree(subject: Subject, case: Case) -> None:
     """Every promised dtype gives what the widest gives at the same input, to its own rounding."""
-    wide = working_dtype(subject)
+    wide, gauge = working_dtype(subject), subject.declaration.gauge
+    ulps = ULPS_OF_HALF if case.logits.dtype.itemsize == 2 else ULPS_OF_SINGLE
+    weight = weight_of(subject)(first_argument("weight", case.logits).to(wide), case.log_q.to(wide)).detach()
     for name, function in functions(subject).items():
         argument = first_argument(name, case.logits)
         found = function(argument, case.log_q.clone())
-        expected = function(argument.to(wide), case.log_q.to(wide)).detach().double()
-        scale = (1 + float(expected.abs().max())) * (2 + float(case.log_q.abs().max()) + float(case.logits.abs().max()))
-        require_close(f"{name} in {argument.dtype}", found, expected, 32 * eps(argument.dtype) * scale)
+        expected = function(argument.to(wide), case.log_q.to(wide))
+        allowed = rounding_of_parts(name, argument, case.log_q, weight, ulps, gauge) + smallest(argument.dtype)
+        require_close(f"{name} in {argument.dtype}", found, expected, allowed)
 
 
 def _saturated_in_dtypes(subject: Subject) -> st.SearchStrategy[Case]:
@@ -84,44 +85,66 @@ def finite_input_gives_no_nan(subject: Subject, case: Case) -> None:
             raise Violation(f"{name} holds NaN", found=found)
 
 
-@check(_cases)
-def nan_is_not_hidden(subject: Subject, case: Case) -> None:
-    """A NaN comes out as NaN or raises ValueError; it is never replaced in silence.
+def _with_a_class(subject: Subject) -> st.SearchStrategy[tuple[Case, int]]:
+    return st.tuples(_cases(subject), st.integers(0, max(strategies.CLASSES) - 1))
 
-    In the target it is tried only where every class needs q > 0: what guards a 0 there may guard a NaN as well.
+
+@check(_with_a_class)
+def nan_is_not_hidden(subject: Subject, example: tuple[Case, int]) -> None:
+    """A NaN in any class comes out as NaN or raises ValueError; it is never replaced in silence.
+
+    In the target it is tried with the value alone unless full support is declared, and not at all where zeros are
+    promised: what guards a 0 may guard a NaN as well.
     """
+    case, place = example[0], example[1] % len(example[0].logits)
     for name, function in functions(subject).items():
-        for which in (0, 1) if subject.declaration.full_support else (0,):
+        for which in (0, 1) if _shows_nan_of_target(subject, name) else (0,):
             arguments = first_argument(name, case.logits), case.log_q.clone()
-            arguments[which][0] = torch.nan
+            arguments[which][place] = torch.nan
             try:
                 found = function(*arguments)
             except ValueError:
                 continue
-            if not bool(found.isnan().any()) and _depends_on(function, case, name, which):
-                raise Violation(f"{name} hides a NaN in its {('first', 'second')[which]} argument", found=found)
+            if not bool(found.isnan().any()) and _depends_on(function, case, name, which, place):
+                message = f"{name} hides a NaN in its {('first', 'second')[which]} argument"
+                hint = "; declare full_support=False if it guards zeros" if which else ""
+                raise Violation(message + hint, place=place, found=found)
 
 
-def _depends_on(function: Function, case: Case, name: str, which: int) -> bool:
+def _shows_nan_of_target(subject: Subject, name: str) -> bool:
+    stated = subject.declaration.full_support
+    return name == "value" if stated is None else stated
+
+
+def _depends_on(function: Function, case: Case, name: str, which: int, place: int) -> bool:
     """Whether an entry of that argument matters at all: the weight -q of another gauge depends on q alone."""
     arguments = first_argument(name, case.logits), case.log_q.clone()
     before = function(*arguments).detach().clone()
-    arguments[which][0] -= 0.5
+    arguments[which][place] -= 0.5
     try:
         return not torch.equal(before, function(*arguments).detach())
     except ValueError:
         return True
 
 
-@check(_cases)
-def inputs_are_not_modified(subject: Subject, case: Case) -> None:
-    """What goes in is as it was afterwards."""
+LEADING = ((), (2,), (1, 3), (9,))
+
+
+def _leading(subject: Subject) -> st.SearchStrategy[tuple[Case, tuple[int, ...]]]:
+    return st.tuples(_in_dtypes(subject), st.sampled_from(LEADING))
+
+
+@check(_leading)
+def inputs_are_not_modified(subject: Subject, example: tuple[Case, tuple[int, ...]]) -> None:
+    """What goes in is as it was afterwards, whatever its dtype and shape."""
+    case, leading = example
     for name, function in functions(subject).items():
-        first, log_q = first_argument(name, case.logits), case.log_q.clone()
+        given = [first_argument(name, case.logits), case.log_q]
+        first, log_q = (argument.expand(*leading, -1).clone() for argument in given)
         kept = first.clone(), log_q.clone()
         found = function(first, log_q)
         if not (torch.equal(first, kept[0]) and torch.equal(log_q, kept[1])):
-            raise Violation(f"{name} modifies its input", before=kept[0], after=first)
+            raise Violation(f"{name} modifies its input", before=kept, after=(first, log_q))
         if _memory(found) in (_memory(first), _memory(log_q)):
             raise Violation(f"{name} returns a view of its input, so that changing one changes the other")
 
@@ -130,47 +153,24 @@ def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-_SURROUNDINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
-    "PyTorch's random numbers": (torch.get_rng_state, torch.set_rng_state),
-    "NumPy's random numbers": (np.random.get_state, np.random.set_state),
-    "Python's random numbers": (random.getstate, random.setstate),
-    "whether gradients are recorded": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "PyTorch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
-    "NumPy's handling of floating-point errors": (np.geterr, lambda kept: np.seterr(**kept)),
-}
-"""What a function could change behind its caller's back: how to read it, and how to set it."""
-
-
-def _restore(kept: dict[str, Any]) -> None:
-    for what, (_, put) in _SURROUNDINGS.items():
-        put(kept[what])
-
-
-def _read() -> dict[str, Any]:
-    return {what: get() for what, (get, _) in _SURROUNDINGS.items()}
+ALL = {**surroundings.GENERATORS, **surroundings.SETTINGS}
 
 
 @check(_cases)
 def surroundings_are_left_alone(subject: Subject, case: Case) -> None:
     """No random generator is seeded or drawn from, and no setting of PyTorch or NumPy is changed."""
     for name, function in functions(subject).items():
-        kept = _read()
+        kept = surroundings.read(ALL)
         torch.rand(()), random.random(), np.random.random()  # noqa: NPY002 - so that seeding cannot set what is there
-        before = _read()
+        before = surroundings.read(ALL)
         try:
             function(first_argument(name, case.logits), case.log_q.clone())
-            after = _read()
+            after = surroundings.read(ALL)
         finally:
-            _restore(kept)
-        changed = [what for what in before if not _same(before[what], after[what])]
+            surroundings.restore(ALL, kept)
+        changed = [what for what in before if not surroundings.same(before[what], after[what])]
         if changed:
             raise Violation(f"{name} changes {' and '.join(changed)}")
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor):
-        return torch.equal(one, other)
-    return repr(one) == repr(other)
 
 
 def _meant_for_autograd(subject: Subject) -> str | None:
@@ -187,11 +187,51 @@ def autograd_runs_through_the_value(subject: Subject, case: Case) -> None:
         raise Violation("the value is cut off from the graph: a loss made of it trains nothing")
 
 
+def _gradient(subject: Subject, logits: Tensor, log_q: Tensor) -> Tensor:
+    at = logits.clone().requires_grad_()
+    (found,) = torch.autograd.grad(value_of(subject)(torch.log_softmax(at, -1), log_q.clone()).sum(), at)
+    return found
+
+
+def _differentiable(subject: Subject) -> str | None:
+    return _meant_for_autograd(subject) or (None if subject.differentiable else "autograd does not run")
+
+
+@check(_in_dtypes, _differentiable)
+def autograd_agrees_in_every_dtype(subject: Subject, case: Case) -> None:
+    """The gradient of the value in every promised dtype is that in the widest, to its own rounding."""
+    wide = working_dtype(subject)
+    away_from_kinks(subject, case.log_p, case.log_q)
+    weight = weight_of(subject)(case.log_p.to(wide), case.log_q.to(wide)).detach()
+    dtype = case.logits.dtype
+    if not float(weight.abs().max()) < torch.finfo(dtype).max / 2**10:
+        return  # beyond the range of the dtype there is no gradient
+    found, expected = (_gradient(subject, case.logits.to(kind), case.log_q.to(kind)) for kind in (dtype, wide))
+    allowed = rounding_of_parts("logit_gradient", case.logits, case.log_q, weight, ULPS_OF_AUTOGRAD)
+    require_close(f"the gradient of the value in {dtype}", found, expected, allowed + smallest(dtype))
+
+
+@check(lambda subject: _rows(subject), _differentiable)
+def autograd_of_a_batch_is_that_of_its_members(subject: Subject, example: tuple[tuple[Case, Case], int]) -> None:
+    """The gradient of the summed values of a batch is, row by row, what autograd gives for each alone."""
+    logits, log_q = _batch("logit_gradient", *example)
+    away_from_kinks(subject, torch.log_softmax(logits, -1), log_q)
+    found = _gradient(subject, logits, log_q)
+    alone = torch.stack([_gradient(subject, *row) for row in zip(logits, log_q, strict=True)])
+    finite = alone.isfinite()  # beyond the range of the dtype there is nothing to compare
+    require_close("the gradient of a batch", found[finite], alone[finite], 64 * eps(found.dtype) * _scale(alone))
+
+
 def _two(subject: Subject) -> st.SearchStrategy[tuple[Case, Case]]:
     dtype = working_dtype(subject)
     return st.sampled_from((2, 3, 5)).flatmap(
         lambda classes: st.tuples(*[strategies.cases(dtype, 10.0, classes=(classes,)) for _ in range(2)])
     )
+
+
+def _rows(subject: Subject) -> st.SearchStrategy[tuple[tuple[Case, Case], int]]:
+    """Two cases and a number of rows; 0 stands for as many as classes, so that a wrong axis has the right length."""
+    return st.tuples(_two(subject), st.sampled_from((0, 0, 9, 33)))
 
 
 def _scale(found: Tensor) -> float:
@@ -223,69 +263,59 @@ def _alone(function: Function, first: Tensor, log_q: Tensor) -> Tensor:
     return torch.stack([function(a.clone(), b.clone()).detach() for a, b in zip(first, log_q, strict=True)])
 
 
-@check(_two)
-def a_batch_is_its_members(subject: Subject, two: tuple[Case, Case]) -> None:
+def _batch(name: str, two: tuple[Case, Case], rows: int) -> tuple[Tensor, Tensor]:
+    cases = [two[k % 2] for k in range(rows or len(two[0].logits))]
+    first = [first_argument(name, case.logits).roll(k) for k, case in enumerate(cases)]
+    return torch.stack(first), torch.stack([case.log_q for case in cases])
+
+
+@check(_rows)
+def a_batch_is_its_members(subject: Subject, example: tuple[tuple[Case, Case], int]) -> None:
     """Any leading batch shape gives what its members give alone, in whatever order they lie in memory."""
-    classes = len(two[0].logits)
-    rows = [two[k % 2] for k in range(classes)]  # as many as classes, so that a wrong axis has the right length
     for name, function in functions(subject).items():
-        first = torch.stack([first_argument(name, case.logits).roll(k) for k, case in enumerate(rows)])
-        log_q = torch.stack([case.log_q for case in rows])
+        first, log_q = _batch(name, *example)
+        away_from_kinks(subject, first if name == "value" else torch.log_softmax(first, -1), log_q)
         batch = function(first.clone(), log_q.clone()).detach()
-        some = [0, classes - 1]
+        some = sorted({0, 1, len(first) // 2, len(first) - 1})
         allowed = 64 * eps(first.dtype) * _scale(batch)
         if batch.shape != _expected_shape(name, first):
             raise Violation(f"{name} returns shape {tuple(batch.shape)} for {tuple(first.shape)}")
         require_close(f"{name} of a batch", batch[some], _alone(function, first[some], log_q[some]), allowed)
         deeper = function(first[None, :, None].clone(), log_q[None, :, None].clone())
-        require_close(f"{name} of shape (1, {classes}, 1, {classes})", deeper, batch[None, :, None], allowed)
-        _require_the_same_in_other_memory(name, function, (first, log_q), batch, allowed)
+        shape = (1, len(first), 1, first.shape[-1])
+        require_close(f"{name} of shape {shape}", deeper, batch[None, :, None], allowed)
+        _require_the_same_in_other_memory(name, function, (first, log_q), allowed)
 
 
 def _require_the_same_in_other_memory(
-    name: str, function: Function, arguments: tuple[Tensor, Tensor], expected: Tensor, allowed: float
+    name: str, function: Function, arguments: tuple[Tensor, Tensor], allowed: float
 ) -> None:
-    """Of transposed memory; a function that refuses it with an exception gives no wrong number."""
-    transposed = [argument.mT.contiguous().mT for argument in arguments]
-    try:
-        found = function(*transposed)
-    except RuntimeError:
-        return
-    require_close(f"{name} of a batch that is not contiguous", found, expected, allowed)
-
-
-def _zeros_are_allowed(subject: Subject) -> str | None:
-    stated = subject.declaration.full_support
-    if stated is None and not subject.derived:
-        return "nothing is declared of targets with zeros; declare full_support=False to have them tried"
-    return "every class of the target needs q > 0" if stated else None
-
-
-@check(lambda subject: strategies.cases(working_dtype(subject), 10.0, zeros=True), _zeros_are_allowed)
-def zeros_in_the_target_are_handled(subject: Subject, case: Case) -> None:
-    """A target that is 0 for some classes gives no NaN, or is refused with a ValueError."""
-    for name, function in functions(subject).items():
+    """Of transposed memory, and of one target for all rows; an exception, which is no wrong number, is let pass."""
+    first, log_q = arguments
+    others = {
+        "that is not contiguous": [argument.mT.contiguous().mT for argument in arguments],
+        "with one target": [first, log_q[:1].expand_as(first)],
+    }
+    for what, given in others.items():
         try:
-            found = function(first_argument(name, case.logits), case.log_q.clone())
+            found = function(*given).detach()
+        except RuntimeError:
+            continue
+        expected = function(*(argument.contiguous().clone() for argument in given))
+        require_close(f"{name} of a batch {what}", found, expected, allowed)
+
+
+@check(_two, most_examples=5)
+def an_empty_batch_gives_an_empty_result(subject: Subject, two: tuple[Case, Case]) -> None:
+    """A batch without members gives a result without members, or is refused with a ValueError."""
+    for name, function in functions(subject).items():
+        first, log_q = (argument[:0] for argument in _batch(name, two, 2))
+        try:
+            found = function(first, log_q)
         except ValueError:
             continue
-        if bool(found.isnan().any()):
-            raise Violation(f"{name} holds NaN where the target is 0", found=found)
-        if name == "value" and bool(found.isinf()):
-            return  # the divergence is infinite there, and so has no force
-        if name == "value" and subject.generator is not None:
-            _require_value_with_zeros(subject.generator, found, case)
-
-
-def _require_value_with_zeros(generator: "sp.Expr", found: Tensor, case: Case) -> None:
-    from fguidance.symbolic import end_values
-
-    support = case.log_q.isfinite()
-    outside = float(case.log_p.double()[~support].exp().sum())
-    inside = exact.value(generator, case.log_p[support], case.log_q[support])
-    wanted = float(inside) + (outside * float(end_values(generator)[1]) if outside else 0.0)
-    allowed = max(1e-9, 1e3 * eps(found.dtype)) * (1 + abs(wanted))
-    require_close("the value", found, torch.tensor(wanted, dtype=torch.float64), allowed)
+        if found.shape != _expected_shape(name, first):
+            raise Violation(f"{name} returns shape {tuple(found.shape)} for {tuple(first.shape)}")
 
 
 @check(_two, torch_only, most_examples=10)
@@ -312,16 +342,23 @@ def _compilable(subject: Subject) -> str | None:
     return torch_only(subject)
 
 
-@check(_two, _compilable, most_examples=1)
-def compiling_gives_the_same(subject: Subject, two: tuple[Case, Case]) -> None:
-    """torch.compile changes no weight (graph capture; the backend runs it as it stands)."""
-    torch._dynamo.reset()
-    case = two[0]
-    compiled = torch.compile(weight_of(subject), backend="eager")
-    expected = weight_of(subject)(case.log_p, case.log_q.clone())
-    found = compiled(case.log_p, case.log_q.clone())
-    torch._dynamo.reset()
-    require_close("the compiled weight", found, expected, 64 * eps(expected.dtype) * _scale(expected))
+def _apart(subject: Subject) -> st.SearchStrategy[Case]:
+    """Cases in which value, weight and force differ from 0."""
+    return strategies.cases(working_dtype(subject), 5.0, ("ordinary",), (4,)).filter(
+        lambda case: float((case.log_p - case.log_q).abs().min()) > 0.1
+    )
+
+
+@check(_apart, _compilable, most_examples=1)
+def compiling_gives_the_same(subject: Subject, case: Case) -> None:
+    """torch.compile changes nothing (graph capture; the backend runs it as it stands)."""
+    for name, function in functions(subject).items():
+        first = first_argument(name, case.logits)
+        expected = function(first.clone(), case.log_q.clone())
+        torch._dynamo.reset()
+        found = torch.compile(function, backend="eager")(first, case.log_q.clone())
+        torch._dynamo.reset()
+        require_close(f"the compiled {name}", found, expected, 64 * eps(expected.dtype) * _scale(expected))
 
 
 def _needs_gpu(subject: Subject) -> str | None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from fguidance.testing import strategies
 from fguidance.testing.check import Violation, check
 from fguidance.testing.checks._subjects import (
+    away_from_kinks,
     both,
     first_argument,
     force_of,
@@ -36,8 +37,7 @@ def _many(subject: Subject) -> st.SearchStrategy[Case]:
 def _scale(subject: Subject, case: Case) -> float:
     """The size of the weights, and of what rounding the logits does to them."""
     weights = weight_of(subject)(first_argument("weight", case.logits), case.log_q.clone()).detach().double().abs()
-    spread = float(case.logits.max() - case.logits.min())
-    return max(1.0, float(weights[weights.isfinite()].max())) * (1 + spread)
+    return max(1.0, float(weights[weights.isfinite()].max())) * (1 + 2 * float(case.logits.abs().max()))
 
 
 @check(_many, with_force)
@@ -54,18 +54,21 @@ def force_sums_to_zero(subject: Subject, case: Case) -> None:
 
 @check(_cases, with_force)
 def force_ignores_a_shift(subject: Subject, case: Case) -> None:
-    """Adding 64 to every logit changes no force."""
+    """Adding 64 to every logit, or taking it from them, changes no force."""
     rounded = (case.logits * 2**10).round() / 2**10
     here = force_of(subject, rounded.clone(), case.log_q.clone())
-    there = force_of(subject, rounded + 64, case.log_q.clone())
     scale = _scale(subject, Case(rounded, case.log_q, case.kind)) + 2 * float(rounded.abs().max() + 64)
-    require_close("the force after a shift", there, here, 256 * eps(case.logits.dtype) * scale, unshifted=rounded)
+    for shift in (64, -64):
+        there = force_of(subject, rounded + shift, case.log_q.clone())
+        allowed = 256 * eps(case.logits.dtype) * scale
+        require_close(f"the force after a shift by {shift}", there, here, allowed, unshifted=rounded)
 
 
 @check(_cases)
 def classes_may_be_permuted(subject: Subject, case: Case) -> None:
     """Numbering the classes otherwise changes no value, and moves weights and forces along."""
     allowed = 256 * eps(case.logits.dtype) * _scale(subject, case)
+    away_from_kinks(subject, case.log_p, case.log_q)
     for name, function in functions(subject).items():
         here = function(first_argument(name, case.logits), case.log_q.clone())
         there = function(first_argument(name, case.logits).flip(-1), case.log_q.flip(-1))
@@ -84,14 +87,13 @@ def _double(subject: Subject) -> str | None:
 @check(_moderate, both(with_value, _double))
 def a_step_against_the_force_lowers_the_value(subject: Subject, case: Case) -> None:
     """A small step of the logits along minus the force lowers the divergence."""
-    if not subject.declaration.smooth:
-        assume(bool(((case.log_p - case.log_q).abs() > 0.05).all()))
+    away_from_kinks(subject, case.log_p, case.log_q)
     assume(bool((case.log_p - case.log_q).abs().max() > 0.05))
     force = force_of(subject, case.logits.clone(), case.log_q.clone())
     largest = float(force.detach().abs().max())
-    assume(1e-6 < largest < torch.inf)
-    moved = case.logits - STEP * force / largest
     before = float(value_of(subject)(case.log_p, case.log_q.clone()))
+    assume(1e-6 * min(1.0, before) < largest < torch.inf)
+    moved = case.logits - STEP * force / largest
     after = float(value_of(subject)(torch.log_softmax(moved, -1), case.log_q.clone()))
     if not after < before:
         raise Violation(

@@ -1,18 +1,21 @@
 """What makes it an f-divergence: the weight of a class depends on its p and q alone, and scales with them."""
 
+import math
+
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fguidance.testing.check import check
-from fguidance.testing.checks._subjects import value_of, weight_of, with_value, working_dtype
-from fguidance.testing.strategies import Pair
+from fguidance.testing import strategies
+from fguidance.testing.check import Violation, check
+from fguidance.testing.checks._subjects import away_from_kinks, value_of, weight_of, with_value, working_dtype
+from fguidance.testing.strategies import Case, Pair
 from fguidance.testing.subject import Subject
 from fguidance.testing.tolerance import conditioning, eps, require_close
 
 Numbers = tuple[float, float, float, float]
 TINY = (1e-6, 1e-12, 1e-20, 1e-40)
-PIECES = (2, 3, 8, 300)
+PIECES = (2, 3, 8, 300, 1100)
 
 
 def _share() -> st.SearchStrategy[float]:
@@ -67,6 +70,37 @@ def weight_depends_on_its_class_alone(subject: Subject, example: tuple[Numbers, 
     many = [_split(log.flip(-1), other, pieces).flip(-1).to(dtype) for log in (pair.log_p, pair.log_q)]
     there = _first_weight(subject, Pair(*many))
     require_close("the first weight, with the rest shared otherwise", there, here, _allowed(subject, here), p=p, q=q)
+
+
+def _cases(subject: Subject) -> st.SearchStrategy[Case]:
+    kinds = ("ordinary", "one-hot on the label", "one-hot on another class")
+    return strategies.cases(working_dtype(subject), 12.0, kinds, (4, 11, 300, 1100))
+
+
+@check(_cases)
+def every_class_is_treated_alike(subject: Subject, case: Case) -> None:
+    """Each of a thousand weights is what a class of its p and q has among three, wherever it stands."""
+    log_p, log_q = case.log_p, case.log_q
+    away_from_kinks(subject, log_p, log_q)
+    found = weight_of(subject)(log_p.clone(), log_q.clone())
+    if found.shape != log_p.shape:
+        raise Violation(f"the weights of {len(log_p)} classes have shape {tuple(found.shape)}")
+    expected = weight_of(subject)(_among_three(log_p, 0.25), _among_three(log_q, 0.5))[:, 0]
+    unit = 256 * eps(found.dtype) * conditioning(log_p, log_q)
+    allowed = unit * (expected.detach().double().abs() + log_p.double().exp() + log_q.double().exp())
+    require_close("a weight among many", found, expected, allowed, log_p=log_p, log_q=log_q)
+
+
+def _among_three(log: Tensor, share: float) -> Tensor:
+    """A distribution over three classes for each: it, and two that share what is left; shape (classes, 3)."""
+    rest = _log1mexp(log.double())
+    return torch.stack((log.double(), rest + math.log(share), rest + math.log1p(-share)), -1).to(log.dtype)
+
+
+def _log1mexp(log: Tensor) -> Tensor:
+    """log(1 - exp(log)), and a small number in place of 0."""
+    small = torch.finfo(torch.float32).tiny
+    return torch.where(log > -math.log(2), (-torch.expm1(log)).clamp_min(small).log(), torch.log1p(-log.exp()))
 
 
 @check(_with_a_factor)

@@ -153,7 +153,7 @@ def _largest_terms(generator: sp.Expr) -> float:
 
 def _require_force(subject: Subject, case: Case, ulps: float, of_weights: bool) -> None:
     assert subject.logit_gradient is not None
-    away_from_kinks(subject, case.logits, case.log_q)
+    away_from_kinks(subject, case.log_p, case.log_q)
     force, weights, probabilities = exact.force(_generator(subject), case.logits, case.log_q)
     wanted = torch.tensor([_as_float(entry) for entry in force], dtype=torch.float64)
     largest = max(map(abs, force))

@@ -1,0 +1,84 @@
+"""What a function could change behind its caller's back: random generators, and settings of PyTorch, NumPy, Python."""
+
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Surrounding = tuple[Callable[[], Any], Callable[[Any], object]]
+
+
+def _print_options() -> dict[str, Any]:
+    from torch._tensor_str import PRINT_OPTS  # there is no public way to read them
+
+    return dict(vars(PRINT_OPTS))
+
+
+def _set_print_options(kept: dict[str, Any]) -> None:
+    torch.set_printoptions(**kept)  # type: ignore[no-untyped-call]
+
+
+def _flushes_denormals() -> bool:
+    return float(torch.tensor([1e-310], dtype=torch.float64) * 1) == 0
+
+
+GENERATORS: dict[str, Surrounding] = {
+    "PyTorch's random numbers": (torch.get_rng_state, torch.set_rng_state),
+    "NumPy's random numbers": (np.random.get_state, np.random.set_state),
+    "Python's random numbers": (random.getstate, random.setstate),
+}
+"""How to read each, and how to set it."""
+
+SETTINGS: dict[str, Surrounding] = {
+    "whether gradients are recorded": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "PyTorch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "PyTorch's default device": (torch.get_default_device, torch.set_default_device),
+    "the number of PyTorch's threads": (torch.get_num_threads, torch.set_num_threads),
+    "PyTorch's deterministic mode": (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+    "PyTorch's anomaly detection": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    "the precision of PyTorch's matrix products": (
+        torch.get_float32_matmul_precision, torch.set_float32_matmul_precision,
+    ),
+    "PyTorch's handling of denormal numbers": (_flushes_denormals, torch.set_flush_denormal),
+    "how PyTorch prints": (_print_options, _set_print_options),
+    "NumPy's handling of floating-point errors": (np.geterr, lambda kept: np.seterr(**kept)),
+    "how NumPy prints": (np.get_printoptions, lambda kept: np.set_printoptions(**kept)),
+    "Python's limit of recursion": (sys.getrecursionlimit, sys.setrecursionlimit),
+}  # fmt: skip
+"""How to read each, and how to set it."""
+
+
+def read(surroundings: dict[str, Surrounding]) -> dict[str, Any]:
+    """What is set now, by name."""
+    return {what: get() for what, (get, _) in surroundings.items()}
+
+
+def restore(surroundings: dict[str, Surrounding], kept: dict[str, Any]) -> None:
+    """Set again what differs from `kept`."""
+    for what, (get, put) in surroundings.items():
+        if not same(get(), kept[what]):
+            put(kept[what])
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two readings are equal."""
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, tuple) and any(isinstance(part, np.ndarray) for part in one):
+        return all(np.array_equal(*parts) for parts in zip(one, other, strict=True))
+    return bool(one == other)
+
+
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """Whatever is set in the block is undone after it; the random generators run on."""
+    kept = read(SETTINGS)
+    try:
+        yield
+    finally:
+        restore(SETTINGS, kept)

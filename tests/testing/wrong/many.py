@@ -1,0 +1,112 @@
+"""Wrong for many classes, or for targets that are not label-smoothed: what small examples do not show."""
+
+import numpy as np
+import torch
+
+from tests.testing.wrong.base import KL, ReverseKL, Undeclared, found_by
+
+
+@found_by("every_class_is_treated_alike")
+class WeightTailForgotten(KL):
+    """The weights of classes from the 257th on are 0."""
+
+    def weight(self, log_p, log_q):
+        weight = super().weight(log_p, log_q).clone()
+        weight[..., 256:] = 0
+        return weight
+
+
+@found_by("every_class_is_treated_alike")
+class UndeclaredWeightTailForgotten(Undeclared):
+    def weight(self, log_p, log_q):
+        weight = super().weight(log_p, log_q).clone()
+        weight[..., 1024:] = 0
+        return weight
+
+
+@found_by("every_class_is_treated_alike")
+class WeightTailForgottenInNumpy:
+    generator = "-log(t)"
+
+    def value(self, log_p, log_q):
+        return (np.exp(log_q) * (log_q - log_p)).sum(-1)
+
+    def weight(self, log_p, log_q):
+        weight = np.exp(log_p) - np.exp(log_q)
+        weight[..., 100:] = 0
+        return weight
+
+
+@found_by("splitting_a_class_changes_nothing")
+class ValueTailForgotten(KL):
+    def value(self, log_p, log_q):
+        return (log_p.exp() * (log_p - log_q))[..., :512].sum(-1)
+
+
+@found_by("force_is_that_of_the_weights", "force_is_gradient_of_value")
+class ForceGrowsWithManyClasses(KL):
+    def logit_gradient(self, logits, log_q):
+        return super().logit_gradient(logits, log_q) * (1.1 if logits.shape[-1] > 256 else 1)
+
+
+@found_by("force_is_that_of_the_weights")
+class ForceOfElevenClasses(Undeclared):
+    def logit_gradient(self, logits, log_q):
+        return super().logit_gradient(logits, log_q) * (2 if logits.shape[-1] > 10 else 1)
+
+
+@found_by("force_is_that_of_the_weights")
+class ForceOfTheLargest(KL):
+    """Over the sixteen most probable classes alone, centred again."""
+
+    def logit_gradient(self, logits, log_q):
+        force = super().logit_gradient(logits, log_q)
+        if logits.shape[-1] <= 16:
+            return force
+        kept = torch.zeros_like(force).scatter(-1, logits.topk(16, -1).indices, 1.0)
+        return kept * (force - (force * kept).sum(-1, keepdim=True) / 16)
+
+
+@found_by("force_is_that_of_the_weights", "force_matches_high_precision")
+class TakesEveryTargetForSmoothed(KL):
+    def logit_gradient(self, logits, log_q):
+        label = log_q == log_q.amax(-1, keepdim=True)
+        return super().logit_gradient(logits, torch.where(label, log_q, log_q.amin(-1, keepdim=True)))
+
+
+@found_by("force_sums_to_zero")
+class SpreadsWhatTheLabelLeaves(ReverseKL):
+    def logit_gradient(self, logits, log_q):
+        q = log_q.exp()
+        label = q.amax(-1, keepdim=True)
+        return logits.softmax(-1) - torch.where(q == label, label, (1 - label) / (q.shape[-1] - 1))
+
+
+@found_by("weight_is_gradient_of_value")
+class MinorClasses(Undeclared):
+    """Off by a twentieth from the third largest q on, where all differ."""
+
+    def weight(self, log_p, log_q):
+        rank = log_q.argsort(-1, descending=True).argsort(-1)
+        distinct = (log_q.sort(-1).values.diff(dim=-1) > 0).all(-1, keepdim=True)
+        return super().weight(log_p, log_q) * torch.where((rank >= 2) & distinct, 1.05, 1.0)
+
+
+@found_by("weight_is_gradient_in_the_log_probabilities")
+class RatiosClampedThroughout(Undeclared):
+    """Log-ratios are held within 15, in the value and in the weight."""
+
+    def value(self, log_p, log_q):
+        return (log_p.exp() * (log_p - log_q).clamp(-15, 15)).sum(-1)
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() * (log_p - log_q).clamp(-15, 15)
+
+
+@found_by("weight_is_gradient_in_the_log_probabilities")
+class RatiosClampedFarOut(Undeclared):
+    def value(self, log_p, log_q):
+        return (log_p.exp() * (log_p - log_q).clamp(-30, 30)).sum(-1)
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() * (log_p - log_q).clamp(-30, 30)

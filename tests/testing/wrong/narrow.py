@@ -1,0 +1,82 @@
+"""Wrong in one dtype of those that are promised, or close to a kink."""
+
+import torch
+
+from fguidance.testing import Declaration
+from tests.testing.wrong.base import KL, ReverseKL, Undeclared, found_by
+
+IN_HALF = ("float16", "bfloat16", "float32", "float64")
+
+
+class InHalf(ReverseKL):
+    declaration = Declaration(dtypes=IN_HALF)
+
+
+@found_by("dtypes_agree")
+class WeightOfHalf(InHalf):
+    def weight(self, log_p, log_q):
+        return super().weight(log_p, log_q) * (1.2 if log_p.dtype == torch.float16 else 1)
+
+
+@found_by("dtypes_agree")
+class ValueOfHalf(InHalf):
+    def value(self, log_p, log_q):
+        return super().value(log_p, log_q) * (1.1 if log_p.dtype == torch.float16 else 1)
+
+
+@found_by("dtypes_agree")
+class WeightOfBrainFloat(InHalf):
+    def weight(self, log_p, log_q):
+        return log_p.exp() - log_q.exp() * (0.9 if log_p.dtype == torch.bfloat16 else 1)
+
+
+@found_by("dtypes_agree")
+class ForceOfBrainFloat(InHalf):
+    def logit_gradient(self, logits, log_q):
+        force = logits.softmax(-1) - log_q.exp()
+        return force * (0.5 if logits.dtype == torch.bfloat16 else 1)
+
+
+@found_by("inputs_are_not_modified")
+class ClampsSingle(KL):
+    """`float` copies every dtype but this one."""
+
+    def value(self, log_p, log_q):
+        value = super().value(log_p, log_q)
+        log_q.float().clamp_(min=-1.0)
+        return value
+
+
+@found_by("autograd_agrees_in_every_dtype")
+class GradientOfSingle(Undeclared):
+    def value(self, log_p, log_q):
+        value = super().value(log_p, log_q)
+        return value if value.dtype == torch.float64 else 2 * value - value.detach()
+
+
+class TotalVariation:
+    declaration = Declaration(smooth=False)
+
+    def value(self, log_p, log_q):
+        return (log_p.exp() - log_q.exp()).abs().sum(-1) / 2
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() * torch.sign(log_p - log_q) / 2
+
+
+@found_by("weight_is_gradient_of_value")
+class DoubledNearTheKink(TotalVariation):
+    def weight(self, log_p, log_q):
+        return super().weight(log_p, log_q) * torch.where((log_p - log_q).abs() < 0.05, 2, 1)
+
+
+@found_by("weight_is_gradient_of_value")
+class KinkElsewhere(TotalVariation):
+    """Its kink is declared at t = 1, and is at t = 2 as well."""
+
+    def value(self, log_p, log_q):
+        p, q = log_p.exp(), log_q.exp()
+        return ((p - q).abs() / 2 + (p - 2 * q).clamp_min(0)).sum(-1)
+
+    def weight(self, log_p, log_q):
+        return super().weight(log_p, log_q)

@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import mpmath
 import pytest
@@ -13,9 +14,37 @@ from fguidance.deadline import OutOfTime, TimeLimitError, time_limit
 
 
 def work(seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
         sum(range(50))
+
+
+@pytest.fixture
+def contention() -> Iterator[None]:
+    """Four threads that want the interpreter as much as the test does."""
+    done = threading.Event()
+
+    def run() -> None:
+        while not done.is_set():
+            sum(range(50))
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    yield
+    done.set()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture
+def no_thread_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(time, "pthread_getcpuclockid", raising=False)
+
+
+needs_thread_clock = pytest.mark.skipif(
+    not hasattr(time, "pthread_getcpuclockid"), reason="this platform does not tell the processor time of a thread"
+)
 
 
 def watchers() -> list[threading.Thread]:
@@ -29,12 +58,36 @@ class Hard(Exception):
 class TestTimeLimit:
     def test_ends_what_takes_too_long(self) -> None:
         with (
-            pytest.raises(TimeLimitError, match=r"^counting: not done within 0.1 s$") as caught,
+            pytest.raises(TimeLimitError, match=r"^counting: not done within 0.1 s( of processor time)?$") as caught,
             time_limit(0.1, "counting"),
         ):
             work(60)
         assert isinstance(caught.value, ValueError)
         assert watchers() == []
+
+    @needs_thread_clock
+    @pytest.mark.usefixtures("contention")
+    def test_time_in_which_others_run_does_not_count(self) -> None:
+        start = time.monotonic()
+        with time_limit(0.3, "counting"):
+            work(0.1)
+        assert time.monotonic() - start > 0.3
+
+    @needs_thread_clock
+    def test_waiting_ends_by_the_wall(self) -> None:
+        start = time.monotonic()
+        with pytest.raises(TimeLimitError, match=r"^waiting: not done within 0.2 s$"), time_limit(0.05, "waiting"):  # noqa: PT012
+            while True:
+                time.sleep(0.01)
+        assert time.monotonic() - start >= 0.2
+
+    @pytest.mark.usefixtures("no_thread_clock")
+    def test_wall_time_counts_where_a_threads_own_is_not_told(self) -> None:
+        start = time.monotonic()
+        with pytest.raises(TimeLimitError, match=r"^waiting: not done within 0.1 s$"), time_limit(0.1, "waiting"):  # noqa: PT012
+            while True:
+                time.sleep(0.01)
+        assert time.monotonic() - start >= 0.1
 
     def test_leaves_what_is_quick_alone(self) -> None:
         with time_limit(60, "counting"):

@@ -172,7 +172,7 @@ def certify_convexity(generator: sp.Expr, seconds: float = 10.0) -> Certificate:
 
     Args:
         generator: f(t), an expression in `fguidance.symbolic.t` made of what `parse_generator` knows.
-        seconds: wall time for SymPy's rewriting and for the balls together, before the answer is undecided.
+        seconds: processor time for SymPy's rewriting and for the balls together, before the answer is undecided.
 
     Returns:
         The certificate; between log t = -40 and 40 it is a proof by enclosures, beyond them it rests on the leading

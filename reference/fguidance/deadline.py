@@ -1,11 +1,21 @@
-"""A limit on the wall time of a block of pure Python work, in any thread."""
+"""A limit on the processor time of a block of pure Python work, in any thread.
 
+Processor time, because the same work takes as much of it on a busy machine as on an idle one: whether a generator is
+accepted must not depend on what else runs.
+"""
+
+import contextlib
 import ctypes
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 
+WALL = 4
+"""How many times as much wall time may pass: for work that waits, and for machines that are too busy to serve."""
+GLANCE = 0.002
+"""Seconds between two looks at the clock of a thread whose time is almost up."""
 AGAIN = 0.25
 """Seconds until the work is interrupted once more, where something swallowed the first interruption."""
 
@@ -21,12 +31,16 @@ class TimeLimitError(ValueError):
 class time_limit:
     """Raise `TimeLimitError`, a ValueError, in the `with` block once it has taken longer than it may.
 
-    A second thread waits and then raises `OutOfTime` in the first, which works in every thread, leaves signals and
+    A second thread watches and then raises `OutOfTime` in the first, which works in every thread, leaves signals and
     timers alone, and can be nested: the limit that is reached first ends its own block. A single call into C is not
     interrupted, only the Python code around it.
 
+    What counts is the processor time of the thread that entered the block, where the platform tells it (Linux does),
+    and in any case `WALL` times as much wall time. Elsewhere (macOS and Windows) it is wall time alone. Other threads
+    and processes that the block may start are not counted.
+
     Args:
-        seconds: wall time, positive.
+        seconds: processor time, positive.
         what: the beginning of the error's message.
 
     Raises:
@@ -35,32 +49,42 @@ class time_limit:
     """
 
     def __init__(self, seconds: float, what: str) -> None:
-        if not 0 < seconds <= threading.TIMEOUT_MAX:
+        if not 0 < seconds * WALL <= threading.TIMEOUT_MAX:
             raise ValueError(f"seconds must be a positive number, not {seconds!r}")
         self._seconds, self._what = seconds, what
         self._lock, self._done = threading.Lock(), threading.Event()
-        self._reached = False
+        self._reached = ""
 
     def __enter__(self) -> None:
         self._worker = threading.get_ident()
+        self._limits = _limits(self._seconds, self._worker)
         self._watcher = threading.Thread(target=self._watch, name="time limit", daemon=True)
         self._watcher.start()
 
     def _watch(self) -> None:
-        until = time.monotonic() + self._seconds
-        while not self._done.wait(max(until - time.monotonic(), 0)):
-            with self._lock:
-                if not self._done.is_set() and not _is_ending(self._worker):
-                    self._reached = True
-                    _raise_in(self._worker, OutOfTime)
-            until = time.monotonic() + AGAIN
+        left = self._left()
+        while not self._done.wait(max(left, GLANCE)):
+            left = self._left()
+            if left <= 0:
+                self._interrupt()
+                left = AGAIN
+
+    def _left(self) -> float:
+        """For so many seconds at least no limit is reached."""
+        return min(limit.left() for limit in self._limits)
+
+    def _interrupt(self) -> None:
+        with self._lock:
+            if not self._done.is_set() and not _is_ending(self._worker):
+                self._reached = self._reached or next(limit.name for limit in self._limits if limit.left() <= 0)
+                _raise_in(self._worker, OutOfTime)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._finish()
         if self._reached and (kind is None or issubclass(kind, OutOfTime)):
-            raise TimeLimitError(f"{self._what}: not done within {self._seconds:g} s") from None
+            raise TimeLimitError(f"{self._what}: not done within {self._reached}") from None
 
     def _finish(self) -> None:
         """Stop the watcher, and take back an interruption that has not arrived."""
@@ -73,6 +97,33 @@ class time_limit:
                 self._watcher.join()
             except OutOfTime:  # an outer limit, which raises it again
                 continue
+
+
+class _Limit:
+    """So many seconds from now on, by one clock."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float], of_what: str) -> None:
+        self.name = f"{seconds:g} s{of_what}"
+        self._clock, self._until = clock, clock() + seconds
+
+    def left(self) -> float:
+        return self._until - self._clock()
+
+
+def _limits(seconds: float, thread: int) -> list[_Limit]:
+    clock = _processor_clock(thread)
+    if clock is None:
+        return [_Limit(seconds, time.monotonic, "")]
+    return [_Limit(seconds, clock, " of processor time"), _Limit(WALL * seconds, time.monotonic, "")]
+
+
+def _processor_clock(thread: int) -> Callable[[], float] | None:
+    """The processor time of a running thread, as any thread can read it, or None where the platform does not tell."""
+    with contextlib.suppress(AttributeError, OSError):
+        number = time.pthread_getcpuclockid(thread)
+        time.clock_gettime(number)
+        return lambda: time.clock_gettime(number)
+    return None
 
 
 def _raise_in(thread: int, kind: type[BaseException] | None) -> None:

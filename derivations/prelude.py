@@ -506,9 +506,11 @@ def _integrated(definition: Definition, ratio: Tensor) -> Tensor:
 
 def _tail(definition: Definition, end: int, log_prob: Tensor, log_ratio: Tensor) -> Tensor:
     """q f(e^y), or p f(e^-y)/e^-y, where y is far below 0: its limit where one probability is 0 or beyond all range."""
-    factor, ordinary = definition.tails(log_ratio)[end], log_ratio > -FAR / 2
+    ordinary = log_ratio > -FAR / 2
+    inside = log_ratio.where(ordinary, -1.0)  # elsewhere a derivative may be NaN, which 0 times it would be as well
+    factor = definition.tails(inside)[end]
     if definition.growth is not None:
-        growth = definition.growth(log_ratio)[end]
+        growth = definition.growth(inside)[end]
         ordinary = ordinary & (growth < FAR)
         log_prob = log_prob + growth.where(ordinary, 0.0)
     return torch.exp(log_prob) * factor.where(ordinary, definition.limits[end])

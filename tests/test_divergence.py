@@ -365,6 +365,16 @@ class TestRange:
             assert exact.error_in_ulp(found, correct.gradient, scale_of_bound_a(member, correct)) <= BOUND_A
 
     @every_divergence
+    def test_gradient_of_the_value_at_zeros_in_the_target(self, name: str) -> None:
+        divergence = DIVERGENCES[name].divergence
+        if divergence.needs_full_support:
+            return
+        logits, log_q = torch.zeros(2, dtype=torch.float64), torch.tensor([-math.inf, 0.0], dtype=torch.float64)
+        at = logits.clone().requires_grad_()
+        (found,) = torch.autograd.grad(divergence.value(at.log_softmax(-1), log_q), at)
+        assert torch.allclose(found, divergence.logit_gradient(logits, log_q), rtol=1e-12)
+
+    @every_divergence
     def test_value_at_distributions_with_zeros(self, name: str) -> None:
         member = DIVERGENCES[name]
         one_hot, half = torch.tensor([0.0, -math.inf]), torch.tensor([0.5, 0.5]).log()

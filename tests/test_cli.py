@@ -1,6 +1,7 @@
 """The command: what it prints, what it writes, and its exit status."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,6 +139,27 @@ class TestDerive:
 
     def test_a_formula_that_begins_with_a_minus(self, run: Any) -> None:
         assert json.loads(run("derive", "-log(t)", "--json").out)["generator"] == "-log(t)"
+
+    @pytest.mark.parametrize(
+        "generator",
+        (
+            "t**63.99-1", "t**-63.99-1", "cosh(t)**64-cosh(1)**64", "exp(t)**64/1e27-exp(64)/1e27",
+            "(t+1/3)**64-(4/3)**64", "t/(t**1.94+1)-1/2+(t-1)**2",
+        ),
+    )  # fmt: skip
+    def test_hard_formulas_give_what_is_found_in_time(self, run: Any, generator: str) -> None:
+        start = os.times()
+        ended = run("derive", generator)
+        spent = os.times()
+        assert ended.status == 0
+        assert "conjugate f*(s)       not found in the time allowed" in ended.out
+        seconds = [getattr(spent, name) - getattr(start, name) for name in ("user", "children_user")]
+        assert sum(seconds) < 4
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+    def test_a_formula_on_which_sympy_cannot_be_interrupted(self, run: Any) -> None:
+        ended = run("derive", "(t**0.9999-1)**2/(t**0.9998+1)")
+        require_one_line(ended, "not done within")
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import re
+import time
 from typing import Any
 
 import mpmath
@@ -15,10 +16,11 @@ from mpmath import mpf
 
 import fguidance as fg
 from fguidance import describe as module
-from fguidance.describe import Description, describe
+from fguidance.describe import Description, degree_in_roots, describe
+from fguidance.describe_text import as_text
 from fguidance.divergence import Divergence
 from fguidance.interpreter import MPMATH, evaluate
-from fguidance.parsing import t
+from fguidance.parsing import parse_generator, t
 from fguidance.printed_code import print_code
 
 MULTIPLES_OF_ALPHA = ("amari", "cressie_read", "tsallis")
@@ -155,6 +157,30 @@ class TestProperties:
             )
 
     @pytest.mark.parametrize("source", SOURCES)
+    def test_conjugate_holds_between_the_ends_of_the_slopes(self, described: dict, source: str) -> None:
+        found = described[source]
+        low, high = (float(end) for end in found.conjugate_range)
+        slope = sp.diff(found.generator, t)
+        slopes = [float(sp.N(slope.subs(t, at), 30)) for at in (1e-6, 0.5, 2.0, 20.0)]
+        assert all(low <= taken <= high for taken in slopes)
+        if math.isfinite(low):
+            assert float(sp.N(slope.subs(t, sp.Rational(1, 10**40)), 60)) == pytest.approx(low, abs=1e-3)
+        if math.isfinite(high) and found.conjugate is not None:
+            gap = (high + 0.1) * 10**9 - found.generator.subs(t, 10**9)
+            assert float(sp.N(gap, 30)) > 10**7
+
+    @pytest.mark.parametrize(
+        ("source", "text"),
+        (
+            ("t**4-1", "0 < s; for smaller s, f* is constant"), ("t*log(t)", "all s"),
+            ("-log(t)", "s < 0; for larger s, f* is infinite"),
+            ("t/(1+t) - 1/2 - t/2 + 1/2 + 2*(1-t/(1+t)) - 1", "-3/2 < s < -1/2; for smaller s, f* is constant; "),
+        ),
+    )  # fmt: skip
+    def test_the_slopes_for_which_a_conjugate_holds_are_printed(self, source: str, text: str) -> None:
+        assert f"\n{'which holds for':22}{text}" in as_text(describe(source))
+
+    @pytest.mark.parametrize("source", SOURCES)
     def test_weight_slope_and_dual(self, described: dict, source: str) -> None:
         found, at = described[source], {module.p: sp.Rational(2, 7), module.q: sp.Rational(3, 5)}
         ratio, slope = sp.Rational(10, 21), sp.diff(found.generator, t)
@@ -197,6 +223,25 @@ class TestSources:
         found = describe("t*log(t)")
         assert (found.torch, found.conjugate, found.end_values, found.domain) == (None, None, None, "t > 0")
         assert float(found.slope.subs(t, 2)) == pytest.approx(math.log(2))
+
+    @pytest.mark.parametrize("source", ("t**63.99-1", "t**-63.99-1"))
+    def test_polynomials_of_a_high_degree_are_left_as_they_are(self, source: str) -> None:
+        start = time.thread_time()
+        found = describe(source)
+        assert time.thread_time() - start < 3
+        assert found.conjugate is None
+        assert float(found.weight.subs({module.p: 1, module.q: 1})) == 0
+        assert found.curvature == sp.Rational(6399, 100) * (sp.Rational(6399, 100) + (1 if "-6" in source else -1))
+
+    @pytest.mark.parametrize(
+        ("source", "degree"),
+        (
+            ("t**1.94-1", 97), ("(t**1.94+1)**3-8", 291), ("t**-0.5-1", 1), ("t**2*sqrt(t)-1", 5),
+            ("t**2*(t+1)**3-8", 5), ("exp(t*63.99)-exp(63.99)", 6399), ("exp(t)**64-exp(64)", 64),
+        ),
+    )  # fmt: skip
+    def test_the_degree_in_roots(self, source: str, degree: int) -> None:
+        assert degree_in_roots(parse_generator(source)) == degree
 
     def test_only_two_libraries(self) -> None:
         with pytest.raises(ValueError, match="module must be 'torch' or 'numpy', not 'jax'"):

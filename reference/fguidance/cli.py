@@ -24,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 BAD_INPUT = 2
+SECONDS = 3
+"""Processor time in which a formula must be described."""
 _FORMULA = re.compile(r"-(?!-|p\w*=).*[()*/]")
 
 Parameters = Annotated[
@@ -101,18 +103,21 @@ def derive(
     as_json: AsJson = False,
 ) -> None:
     """Derive weight, dual, limits, conjugate and stable code from a generator such as "(t-1)**2"."""
-    from fguidance import divergence, divergence_names
-    from fguidance.describe import describe
+    import fguidance.describe_text  # noqa: F401  before the clock runs
+    from fguidance.forked import call_within
 
     text, given = generator.strip(), _numbers(parameters)
+    print(call_within(SECONDS, lambda: _description(text, given, as_json), f"generator {text:.200}"))
+
+
+def _description(text: str, given: dict[str, float], as_json: bool) -> str:
+    from fguidance import divergence, divergence_names
+    from fguidance.describe import describe
+    from fguidance.describe_text import as_text
+
     registered = text in divergence_names()
     found = describe(divergence(text, **given)) if registered else describe(text, given)
-    if as_json:
-        print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
-    else:
-        from fguidance.describe_text import as_text
-
-        print(as_text(found))
+    return json.dumps(found.as_dict(), indent=2, ensure_ascii=False) if as_json else as_text(found)
 
 
 @app.command()

@@ -33,6 +33,8 @@ def _facts(found: Description) -> Iterator[tuple[str, str]]:
     yield "weight p f'(p/q)", _shown(found.weight)
     yield "dual t f(1/t)", _shown(found.dual)
     yield "conjugate f*(s)", _shown(found.conjugate)
+    if found.conjugate is not None:
+        yield "which holds for", _slopes(found.conjugate_range)
     yield "domain", found.domain
     zero, infinity = found.end_values or (None, None)
     yield "f(t) at 0", _shown(zero)
@@ -42,6 +44,19 @@ def _facts(found: Description) -> Iterator[tuple[str, str]]:
     yield "weight is bounded", _shown(found.weight_is_bounded)
     yield "largest value", _shown(found.largest_value)
     yield "curvature f''(1)", _shown(found.curvature)
+
+
+def _slopes(ends: tuple[sp.Expr, sp.Expr] | None) -> str:
+    """The slopes for which the formula of the conjugate holds, and what it is for the others."""
+    if ends is None:
+        return f"slopes s that f' takes; they were {NOT_FOUND}"
+    low, high = ends
+    held = " < ".join(str(part) for part in (low, "s", high) if part not in (-sp.oo, sp.oo))
+    if held == "s":
+        return "all s"
+    below = "" if low == -sp.oo else "; for smaller s, f* is constant"
+    above = "" if high == sp.oo else "; for larger s, f* is infinite"
+    return held + below + above
 
 
 def _shown(part: "sp.Expr | bool | None") -> str:

@@ -8,7 +8,7 @@ import sympy as sp
 from derivations import regimes, tables
 from derivations.divergences import DIVERGENCES, Family, Row
 from fguidance import symbolic
-from fguidance.describe import conjugate
+from fguidance.describe import conjugate, slope_range
 from fguidance.interpreter import MPMATH, evaluate
 from fguidance.symbolic import t
 
@@ -98,7 +98,15 @@ def conjugate_of(row: Row) -> sp.Expr | None:
 
 def _conjugate(row: Row) -> str:
     found = conjugate_of(row)
-    return "none found" if found is None else tables.math(found)
+    return "none found" if found is None else f"{tables.math(found)} for {_slopes(member(row))}"
+
+
+def _slopes(generator: sp.Expr) -> str:
+    low, high = (sp.simplify(end) for end in slope_range(generator))
+    if high == sp.oo:
+        return "all $v$" if low == -sp.oo else f"$v > {sp.latex(low)}$"
+    below = "" if low == -sp.oo else f"{sp.latex(low)} < "
+    return f"${below}v < {sp.latex(high)}$"
 
 
 def _range(generator: sp.Expr) -> str:

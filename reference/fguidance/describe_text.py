@@ -51,12 +51,10 @@ def _slopes(ends: tuple[sp.Expr, sp.Expr] | None) -> str:
     if ends is None:
         return f"slopes s that f' takes; they were {NOT_FOUND}"
     low, high = ends
-    held = " < ".join(str(part) for part in (low, "s", high) if part not in (-sp.oo, sp.oo))
-    if held == "s":
-        return "all s"
-    below = "" if low == -sp.oo else "; for smaller s, f* is constant"
-    above = "" if high == sp.oo else "; for larger s, f* is infinite"
-    return held + below + above
+    smaller = "" if low == -sp.oo else "; for smaller s, f* is constant"
+    if high == sp.oo:
+        return "all s" if low == -sp.oo else f"s > {low}{smaller}"
+    return f"{'' if low == -sp.oo else f'{low} < '}s < {high}{smaller}; for larger s, f* is infinite"
 
 
 def _shown(part: "sp.Expr | bool | None") -> str:

@@ -50,6 +50,7 @@ def test_a_source_is_cited_or_ours(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if library.conjugate_of(row) is not None])
 def test_a_conjugate_is_the_largest_of_the_differences(name: str) -> None:
     generator, found = library.member(ROWS[name]), library.conjugate_of(ROWS[name])
+    assert re.search(r"\| conjugate \| \$.*\$ for (all \$v\$|\$.*v.*\$) \|", BLOCKS[name])
     for at in (sp.Rational(1, 3), sp.Rational(5, 2)):
         slope = sp.N(sp.diff(generator, symbolic.t).subs(symbolic.t, at), 30)
         value = complex(sp.N(found.subs(sp.Symbol("v"), slope), 20))

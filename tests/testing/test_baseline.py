@@ -87,15 +87,46 @@ class TestRecording:
         assert "second time" in record.reason
         assert not path.exists()
 
-    def test_an_exception_is_an_answer(self, path: Path) -> None:
+    def test_a_refusal_is_an_answer(self, path: Path) -> None:
         class Refuses(Hellinger):
             def weight(self, log_p: Any, log_q: Any) -> Any:
-                raise ZeroDivisionError
+                if log_p.shape[-1] == 7:
+                    raise ValueError("not seven")
+                return super().weight(log_p, log_q)
 
         assert run(Refuses, path).status == "passed"
         assert run(Refuses, path).status == "passed"
         record = run(Hellinger, path)
-        assert (record.status, record.counterexample["old"]) == ("failed", "ZeroDivisionError")
+        assert (record.status, record.counterexample["old"]) == ("failed", "ValueError")
+
+    @pytest.mark.parametrize("error", (ZeroDivisionError("by zero"), SystemExit(3), IndexError("by zero")))
+    @pytest.mark.parametrize("part", ("value", "weight"))
+    def test_another_error_is_not_recorded(self, path: Path, part: str, error: BaseException) -> None:
+        class Crashes(Hellinger):
+            pass
+
+        def crash(self: object, log_p: Any, log_q: Any) -> Any:
+            if log_p.ndim == 3:
+                raise error
+            return getattr(Hellinger(), part)(log_p, log_q)
+
+        setattr(Crashes, part, crash)
+        record = run(Crashes, path)
+        assert record.status == "failed"
+        assert f"{part} raises {type(error).__name__}: {error} on the input 'a batch with an axis" in record.reason
+        assert (record.counterexample["part"], len(record.counterexample["log_p"])) == (part, 2)
+        assert not path.exists()
+
+    def test_a_part_that_refuses_everything_is_not_recorded(self, path: Path) -> None:
+        class Refuses(Hellinger):
+            def weight(self, log_p: Any, log_q: Any) -> Any:
+                raise ValueError("never")
+
+        record = run(Refuses, path)
+        assert (record.status, record.reason) == (
+            "failed", "nothing was recorded: weight gives a number for no input"
+        )  # fmt: skip
+        assert not path.exists()
 
 
 class TestComparing:
@@ -145,6 +176,52 @@ class TestComparing:
         record = run(Keeps, path)
         assert record.status == "failed"
         assert "another kind" in record.reason
+
+    def test_a_part_that_came_later_is_said_and_the_file_is_kept(self, path: Path) -> None:
+        class Forced(Hellinger):
+            def logit_gradient(self, logits: Any, log_q: Any) -> Any:
+                weight = self.weight(torch.log_softmax(logits, -1), log_q)
+                return weight - torch.softmax(logits, -1) * weight.sum(-1, keepdim=True)
+
+        run(Hellinger, path)
+        kept = path.read_bytes()
+        record = run(Forced, path)
+        assert record.status == "failed"
+        assert "holds nothing of logit_gradient" in record.reason
+        assert "move the file away" in record.reason
+        assert path.read_bytes() == kept
+        path.rename(path.with_name("old.json"))
+        assert run(Forced, path).status == run(Forced, path).status == "passed"
+        assert run(Hellinger, path).status == "failed"
+
+    def test_a_dtype_that_came_later_is_said(self, path: Path) -> None:
+        run(Hellinger, path, dtypes=("float64",))
+        record = run(Hellinger, path, dtypes=("float64", "float32"))
+        assert record.status == "failed"
+        assert "holds nothing of float32" in record.reason
+
+    def test_a_file_of_other_inputs_is_still_read(self, path: Path) -> None:
+        run(Hellinger, path)
+        stored = json.loads(path.read_text())
+        stored["entries"] = stored["entries"][:3]
+        path.write_text(json.dumps(stored))
+        assert run(Hellinger, path).examples == 3
+        assert run(type("Moved", (Hellinger,), {"scale": 2.0}), path).status == "failed"
+
+    def test_a_batch_that_goes_wrong_is_seen(self, path: Path) -> None:
+        class Mixes(Hellinger):
+            def value(self, log_p: Any, log_q: Any) -> Any:
+                found = super().value(log_p, log_q)
+                return found.flip(0) if found.ndim else found
+
+        class Many(Hellinger):
+            def value(self, log_p: Any, log_q: Any) -> Any:
+                return super().value(log_p[..., :200], log_q[..., :200])
+
+        run(Hellinger, path)
+        for wrong, case in ((Mixes, "a batch"), (Many, "many classes")):
+            record = run(wrong, path)
+            assert (record.status, record.counterexample["case"]) == ("failed", case)
 
     def test_an_expected_failure(self, path: Path) -> None:
         run(Hellinger, path)
@@ -237,12 +314,15 @@ class TestInputs:
                 assert torch.equal(log_p, log_q)
                 continue
             torch.testing.assert_close(log_p, exact.to(log_p.dtype), rtol=2 * torch.finfo(log_p.dtype).eps, atol=1e-15)
-            assert float(log_q.double().exp().sum()) == pytest.approx(1, abs=1e-2)
+            totals = log_q.double().exp().sum(-1)
+            torch.testing.assert_close(totals, torch.ones_like(totals), atol=1e-2, rtol=0)
         largest = [float(log_p.max()) for _, _, log_p, _ in found]
         assert max(largest) > -1e-10
         assert any(torch.equal(log_p, log_q) for _, _, log_p, log_q in found)
         assert any(0 < float((log_p - log_q).abs().max()) < 0.05 for _, _, log_p, log_q in found)
-        assert any(len(set(logits.tolist())) < len(logits) for _, logits, _, _ in found)
+        assert any(len(set(logits.tolist())) < len(logits) for _, logits, _, _ in found if logits.ndim == 1)
+        assert {tuple(log_q.shape) for *_, log_q in found} >= {(2,), (3,), (7,), (300,), (3, 3), (2, 1, 4)}
+        assert all(tensor.is_contiguous() for _, *tensors in found for tensor in tensors)
 
     def test_they_do_not_depend_on_random_numbers(self) -> None:
         torch.manual_seed(0)

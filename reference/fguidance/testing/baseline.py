@@ -1,5 +1,6 @@
 """A regression baseline: what a divergence gives at fixed inputs, written down once and compared ever after."""
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +22,7 @@ NAME, TITLE = "baseline", "Every number is what it was when the baseline was rec
 ULPS = 4.0
 
 
-def baseline_check(
-    subject: Subject, path: str | os.PathLike[str], ulps: float = ULPS
-) -> Callable[[], Record]:
+def baseline_check(subject: Subject, path: str | os.PathLike[str], ulps: float = ULPS) -> Callable[[], Record]:
     """The check of a subject against a baseline file, with the file already read.
 
     Args:
@@ -52,6 +51,8 @@ def baseline_check(
 
 def _recorded(path: Path, subject: Subject) -> Record:
     entries = [_entry(subject, *given) for given in inputs(subject.dtypes)]
+    if (failure := _unusable(subject, entries)) is not None:
+        return failure
     again = [_entry(subject, *given) for given in inputs(subject.dtypes)]
     changed = [(old, new) for old, new in zip(entries, again, strict=True) if old != new]
     if changed:
@@ -62,20 +63,39 @@ def _recorded(path: Path, subject: Subject) -> Record:
     return Record(NAME, TITLE, "passed", reason, examples=len(entries))
 
 
+def _unusable(subject: Subject, entries: list[Entry]) -> Record | None:
+    """Why there is nothing to hold on to: an error, or a part that gives a number for no input."""
+    for part, entry in itertools.product(subject.parts(), entries):
+        if not isinstance(raised := _attempt(subject, part, **entry.inputs), Array | ValueError):
+            reason = (
+                f"nothing was recorded: {part} raises {type(raised).__name__}: {raised} on the input "
+                f"{entry.case!r} in {entry.log_q.dtype}; only a ValueError is taken for a refusal"
+            )
+            return _failed(reason, _shown_inputs(entry, part), len(entries))
+    for part in subject.parts():
+        if all(isinstance(entry.results[part], str) for entry in entries):
+            return _failed(f"nothing was recorded: {part} gives a number for no input", {"part": part}, len(entries))
+    return None
+
+
 def _entry(subject: Subject, case: str, logits: Tensor, log_p: Tensor, log_q: Tensor) -> Entry:
     results = {part: _result(subject, part, logits, log_p, log_q) for part in subject.parts()}
     return Entry(case, Array.of(logits), Array.of(log_p), Array.of(log_q), results)
 
 
 def _result(subject: Subject, part: str, logits: Tensor, log_p: Tensor, log_q: Tensor) -> Array | str:
-    function = subject.parts().get(part)
-    if function is None:
+    if part not in subject.parts():
         return "missing"
+    found = _attempt(subject, part, logits, log_p, log_q)
+    return found if isinstance(found, Array) else type(found).__name__
+
+
+def _attempt(subject: Subject, part: str, logits: Tensor, log_p: Tensor, log_q: Tensor) -> Array | BaseException:
     first = logits if part == "logit_gradient" else log_p
     try:
-        return Array.of(function(first.clone(), log_q.clone()))
-    except Exception as error:  # whatever a user's code raises is its answer
-        return type(error).__name__
+        return Array.of(subject.parts()[part](first.clone(), log_q.clone()))
+    except (Exception, SystemExit) as error:  # whatever a user's code raises is its answer
+        return error
 
 
 @dataclass(frozen=True)
@@ -89,6 +109,12 @@ class _Drift:
 def _compared(path: Path, stored: Baseline, subject: Subject, ulps: float) -> Record:
     entries = stored.entries
     moved = [drift for entry in entries for drift in _drifts(entry, subject) if drift.ulps > ulps]
+    if not moved and (new := _unknown_to(stored, subject)):
+        reason = (
+            f"{path}, recorded {stored.date}, holds nothing of {', '.join(new)}: nothing else moved; "
+            "move the file away, and the next run records it anew"
+        )
+        return _failed(reason, {}, len(entries))
     if not moved:
         return Record(NAME, TITLE, "passed", examples=len(entries))
     worst = max(moved, key=lambda drift: drift.ulps)
@@ -97,6 +123,14 @@ def _compared(path: Path, stored: Baseline, subject: Subject, ulps: float) -> Re
         f"with {_changed_versions(stored.versions)}; {_extent(worst)}"
     )
     return _failed(reason, worst.shown, len(entries))
+
+
+def _unknown_to(stored: Baseline, subject: Subject) -> list[str]:
+    """The parts and the dtypes that the subject has by now, and had not when the baseline was recorded."""
+    parts = {part for entry in stored.entries for part in entry.results}
+    dtypes = {entry.log_q.dtype for entry in stored.entries}
+    promised = [str(dtype).removeprefix("torch.") for dtype in subject.dtypes]
+    return [part for part in subject.parts() if part not in parts] + [name for name in promised if name not in dtypes]
 
 
 def _extent(worst: _Drift) -> str:
@@ -112,16 +146,16 @@ def _changed_versions(then: dict[str, str]) -> str:
 
 
 def _drifts(entry: Entry, subject: Subject) -> Iterator[_Drift]:
-    tensors = {name: getattr(entry, name).tensor for name in ("logits", "log_p", "log_q")}
     for part, old in entry.results.items():
-        new = _result(subject, part, **tensors)
-        first = "logits" if part == "logit_gradient" else "log_p"
-        shown = {
-            "part": part, "case": entry.case, "dtype": entry.log_q.dtype,
-            first: getattr(entry, first).entries, "log_q": entry.log_q.entries,
-        }  # fmt: skip
+        new = _result(subject, part, **entry.inputs)
         for ulps, numbers in _differences(old, new):
-            yield _Drift(ulps, {**shown, **numbers, "ulps": ulps})
+            yield _Drift(ulps, {**_shown_inputs(entry, part), **numbers, "ulps": ulps})
+
+
+def _shown_inputs(entry: Entry, part: str) -> dict[str, Any]:
+    first = "logits" if part == "logit_gradient" else "log_p"
+    given = {name: getattr(entry, name).tensor.double().tolist() for name in (first, "log_q")}
+    return {"part": part, "case": entry.case, "dtype": entry.log_q.dtype, **given}
 
 
 def _differences(old: Array | str, new: Array | str) -> Iterator[tuple[float, dict[str, Any]]]:

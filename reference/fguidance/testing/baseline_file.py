@@ -54,6 +54,11 @@ class Entry:
     log_q: Array
     results: dict[str, Array | str]
 
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """Logits, log_p and log_q by name."""
+        return {name: getattr(self, name).tensor for name in ("logits", "log_p", "log_q")}
+
 
 @dataclass(frozen=True)
 class Baseline:

@@ -1,10 +1,13 @@
 """`pytest --divergence` needs no test file, and behaves as pytest does."""
 
+import shlex
 from xml.etree import ElementTree
 
 import pytest
 
+from fguidance.cli import main
 from fguidance.testing.check import CHECKS
+from fguidance.testing.plugin import command
 
 pytest_plugins = ["pytester"]
 
@@ -38,8 +41,9 @@ unknowable = Unknowable()
 
 
 @pytest.fixture(autouse=True)
-def package(pytester: pytest.Pytester) -> None:
-    """A folder without a test, and a module elsewhere."""
+def package(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without a test, a module elsewhere, and a terminal with room for the summary."""
+    monkeypatch.setenv("COLUMNS", "250")
     elsewhere = pytester.mkpydir("plugin_package")
     (elsewhere / "module.py").write_text(MODULE)
     pytester.syspathinsert()
@@ -68,20 +72,43 @@ def test_some_are_chosen_and_their_examples_counted(pytester: pytest.Pytester) -
 
 
 def test_failures_are_shown_in_the_records_words(pytester: pytest.Pytester) -> None:
-    arguments = ("--divergence", "plugin_package.module:Negative", "-k", "step_against or of_value or sums_to", "-rs")
+    arguments = ("--divergence", "plugin_package.module:Negative", "-k", "step_against or of_value or sums_to", "-rfs")
     result = run(pytester, *arguments)
     assert result.ret == 1
     result.assert_outcomes(failed=1, xfailed=1, skipped=2, deselected=len(CHECKS) - 4)
     result.stdout.fnmatch_lines([
         "*Negative: a_step_against_the_force_lowers_the_value*",
-        "A small step of the logits along minus the force lowers the divergence.",
         "the divergence goes from * to *",
+        "property: A small step of the logits along minus the force lowers the divergence.",
         "counterexample: {*",
         "reproduce: check_divergence(..., checks=?'a_step_against_the_force_lowers_the_value'?, *",
         "* examples were run",
+        "run it again: fguidance check plugin_package.module:Negative --check a_step_against_*",
         "*no logit_gradient is given*",
     ])
+    result.stdout.fnmatch_lines(["FAILED *::a_step_against_the_force_lowers_the_value - the divergence goes *"])
     assert "Traceback" not in result.stdout.str()
+
+
+def test_the_printed_command_runs_that_check_again(
+    pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run(pytester, "--divergence", "plugin_package.module:Negative", "-k", "step_against")
+    (line,) = (line for line in result.outlines if line.startswith("run it again: "))
+    name = "a_step_against_the_force_lowers_the_value"
+    assert ended(line.removeprefix("run it again: ")) == 1
+    assert f"failed   {name}" in capsys.readouterr().out
+    assert ended(command("-log(t)", CHECKS[name])) == 0
+    assert "-log(t): 1 checks, " in capsys.readouterr().out
+
+
+def ended(line: str) -> object:
+    """The status of a command as a shell would run it."""
+    program, *arguments = shlex.split(line)
+    assert program == "fguidance"
+    with pytest.raises(SystemExit) as status:
+        main(arguments)
+    return status.value.code
 
 
 def test_the_first_failure_ends_it(pytester: pytest.Pytester) -> None:

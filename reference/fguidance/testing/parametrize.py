@@ -1,5 +1,6 @@
 """A decorator that makes one test of pytest out of each check of each divergence."""
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -22,6 +23,7 @@ class BoundCheck:
 
     def __call__(self, subject: Subject) -> None:
         """Run the check; skip, fail or mark as expected what its record says."""
+        __tracebackhide__ = True
         record = run_check(self.check, subject, max_examples=self.max_examples)
         self.fguidance_examples = record.examples
         settle(record)
@@ -40,17 +42,33 @@ def parametrize_with_checks(divergences: Iterable[Any], *, max_examples: int | N
             check(divergence)
 
     Args:
-        divergences: each anything that `check_divergence` takes; an attribute `declaration` is used.
+        divergences: a list, each entry anything that `check_divergence` takes; an attribute `declaration` is used.
         max_examples: examples per check; None takes the active Hypothesis profile's number.
 
     Raises:
-        TypeError: one of them is nothing that can be tested.
-        ValueError: a generator that cannot be parsed or is not convex.
+        TypeError: one of them is nothing that can be tested, or there is one divergence where a list is wanted.
+        ValueError: the list is empty, or a generator cannot be parsed or is not convex.
     """
-    subjects = [as_subject(divergence) for divergence in divergences]
+    subjects = [as_subject(divergence) for divergence in _several(divergences)]
     cases = [
         pytest.param(subject, BoundCheck(check, max_examples), id=f"{subject.name}-{check.name}")
         for subject in subjects
         for check in selected(None, subject)
     ]
     return pytest.mark.parametrize(("divergence", "check"), cases)
+
+
+def _several(divergences: Iterable[Any]) -> list[Any]:
+    single = isinstance(divergences, str | type) or hasattr(divergences, "weight")
+    if single or not isinstance(divergences, Iterable):
+        raise TypeError(f"divergences must be a list of divergences, not one alone: write [{_shown(divergences)}]")
+    several = list(divergences)
+    if several and all(inspect.isroutine(part) for part in several):
+        raise TypeError("divergences must be a list of divergences, not functions: write [(value, weight)] for a pair")
+    if not several:
+        raise ValueError("divergences must not be empty: nothing would be checked")
+    return several
+
+
+def _shown(source: Any) -> str:
+    return source.__name__ if isinstance(source, type) else repr(source) if isinstance(source, str) else "..."

@@ -172,6 +172,9 @@ class TestDerive:
             (("alpha", "-p", "alpha"), "--parameter must be NAME=NUMBER, not 'alpha'"),
             (("alpha", "-p", "beta=1"), "takes the parameter alpha"),
             (("js", "-p", "alpha=1"), "takes no parameter"),
+            (("t*log(t)", "-p", "a=1"), "parameters: a does not occur in generator 't*log(t)'"),
+            (("e*(t-1)**2", "-p", "e=1"), "parameters: 'e' has a meaning of its own"),
+            (("a*(t-1)**2", "-p", "a=1", "-p", "a=2"), "--parameter a is given twice"),
             ((), "Missing argument"),
         ),
     )
@@ -235,6 +238,7 @@ class TestCheck:
             (("js", "cli_module:unknowable"), "unknowable cannot be read: ZeroDivisionError: division by zero"),
             (("cli_module:nothing",), "nothing cannot be read: RuntimeError: no such thing"),
             (("cli_module:value",), "or a pair (value, weight)"),
+            (("t*log(t)", "-p", "a=1"), "parameters: a does not occur in generator 't*log(t)'"),
             (("js", "--check", "nope"), "checks: 'nope' is not one of"),
             (("js", "--max-examples", "0"), "--max-examples"),
             (("js", "--seed", "x"), "--seed"),

@@ -196,12 +196,35 @@ class TestGrammar:
             {"a": True},
             {"a": "1"},
             {"a": 1j},
+            {"e": 1.0},
+            {"pi": 3.0},
+            {"Abs": 3.0},
         ),
         ids=str,
     )
     def test_wrong_parameters(self, parameters: dict) -> None:
         with pytest.raises(ValueError, match=r"^parameters: "):
             parse_generator("t", parameters)
+
+    def test_a_parameter_that_does_not_occur(self) -> None:
+        with pytest.raises(ValueError, match=r"^parameters: b does not occur in generator 'a\*\(t-1\)\*\*2'$"):
+            parse_generator("a*(t-1)**2", {"a": 0.5, "b": 1})
+
+    @pytest.mark.parametrize("number", ("9" * 30, "1e30", "1e-30", "0." + "0" * 27 + "1"))
+    def test_the_largest_and_the_smallest_numbers(self, number: str) -> None:
+        assert parse_generator(f"{number}*t") == sp.Rational(number) * t
+
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        (
+            ("1e-31*t", r"a constant is 1\.00000e-31 in size, but must be 0 or between 1e-30 and 1e\+30"),
+            ("1.01e30*t", r"a constant is 1\.01000e\+30 in size, but must be 0 or between 1e-30 and 1e\+30"),
+            ("exp(70)*t", r"exp\(70\) is 2\.51544e\+30 in size, but must be 0 or between"),
+        ),
+    )
+    def test_the_rule_for_numbers_is_said(self, text: str, complaint: str) -> None:
+        with pytest.raises(ValueError, match=complaint):
+            parse_generator(text)
 
     @pytest.mark.parametrize(
         ("text", "hint"), (("t^2", r"\*\* for powers"), ("sin(t)", "they are sqrt, log"), ("2t", r"\* to multiply"))

@@ -103,6 +103,20 @@ class TestNoDivergence:
         assert symbolic.as_generator("(t-1)*tanh(10**9*(t-1))").has(sp.tanh)
 
 
+class TestZeroAtOne:
+    @pytest.mark.parametrize(
+        "text", ("(t-1)**2 + 0.1 + 0.2 - 0.3", "t*log(t) + log(4) - 2*log(2)", "t**2 - cosh(1)**2 + sinh(1)**2")
+    )
+    def test_text_is_exact(self, text: str) -> None:
+        symbolic.as_generator(text)
+
+    def test_floating_point_numbers_leave_what_rounding_explains(self) -> None:
+        symbolic.as_generator((t - 1) ** 2 + sp.Float(0.1 + 0.2) - sp.Rational(3, 10))
+        symbolic.as_generator("(t-1)**2 + a - 0.3", {"a": 0.1 + 0.2})
+        with pytest.raises(ValueError, match=r"f\(1\) = 0, not 1\.00000E-14"):
+            symbolic.as_generator("(t-1)**2 + a", {"a": 1e-14})
+
+
 class TestClassification:
     @every_generator
     def test_gauge(self, name: str) -> None:

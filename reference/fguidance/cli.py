@@ -183,6 +183,8 @@ def _numbers(parameters: Sequence[str] | None) -> dict[str, float]:
     found: dict[str, float] = {}
     for text in parameters or ():
         name, equals, number = text.partition("=")
+        if name.strip() in found:
+            raise BadInputError(f"--parameter {name.strip()} is given twice")
         try:
             found[name.strip()] = float(number)
         except ValueError:

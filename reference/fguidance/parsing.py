@@ -22,12 +22,14 @@ MAXIMUM_EXPONENT = 64
 MAXIMUM_DEGREE = 64
 MAXIMUM_NESTING = 3
 LARGEST_NUMBER = 1e30  # float32 can hold its products with probabilities
+_LARGEST = sp.Integer(10) ** 30
 FUNCTIONS: dict[str, Callable[[sp.Expr], sp.Expr]] = {
     "sqrt": sp.sqrt, "log": sp.log, "exp": sp.exp, "abs": sp.Abs, "tanh": sp.tanh, "atan": sp.atan,
     "log1p": lambda x: sp.log(1 + x), "expm1": lambda x: sp.exp(x) - 1, "log2": lambda x: sp.log(x) / sp.log(2),
     "sinh": lambda x: (sp.exp(x) - sp.exp(-x)) / 2, "cosh": lambda x: (sp.exp(x) + sp.exp(-x)) / 2,
 }  # fmt: skip
 CONSTANTS = {"pi": sp.pi, "e": sp.E}
+RESERVED = {"t", "Abs", *FUNCTIONS, *CONSTANTS}
 KINDS = {
     sp.Add, sp.Mul, sp.Pow, sp.Symbol, sp.Dummy, sp.log, sp.exp, sp.Abs, sp.tanh, sp.atan, type(sp.pi), type(sp.E),
     sp.Integer, sp.Rational, sp.Float, type(sp.S.Zero), type(sp.S.One), type(sp.S.NegativeOne), type(sp.S.Half),
@@ -225,11 +227,13 @@ def unmanageable(expression: sp.Expr) -> str:
         return f"functions may be nested at most {MAXIMUM_NESTING} deep"
     numbers = {part for part in sp.postorder_traversal(expression) if part.is_number and part != 0}
     for number in sorted(numbers, key=sp.count_ops):
-        size = abs(sp.N(number, 15))
-        if not (size.is_Float and 1 / LARGEST_NUMBER < size < LARGEST_NUMBER):
-            return f"a constant is not a real number of size at most {LARGEST_NUMBER:g}"
-        if not number.is_real:
+        size = abs(sp.N(number, 40))
+        if not size.is_Float or not number.is_real:
             return "a constant is not a real number"
+        if not 1 / _LARGEST <= size <= _LARGEST:
+            found = "a constant is" if number.is_Rational else f"{number!s:.40} is"
+            least, most = 1 / LARGEST_NUMBER, LARGEST_NUMBER
+            return f"{found} {str(sp.N(size, 6)).lower()} in size, but must be 0 or between {least:g} and {most:g}"
     return ""
 
 
@@ -247,8 +251,10 @@ def _require_text(text: str) -> None:
 
 def _named_numbers(parameters: Mapping[str, float]) -> dict[str, sp.Expr]:
     for name, number in parameters.items():
-        if not re.fullmatch("[A-Za-z_][A-Za-z_0-9]*", name) or name == "t" or name in FUNCTIONS:
+        if not re.fullmatch("[A-Za-z_][A-Za-z_0-9]*", name):
             raise ValueError(f"parameters: {name!r} cannot be the name of a parameter")
+        if name in RESERVED:
+            raise ValueError(f"parameters: {name!r} has a meaning of its own and cannot be the name of a parameter")
         if isinstance(number, bool) or not isinstance(number, Real | sp.Rational) or not math.isfinite(number):
             raise ValueError(f"parameters: {name} must be a finite number, not {number!r}")
     return {name: sp.Rational(str(number)) for name, number in parameters.items()}
@@ -260,18 +266,22 @@ def parse_generator(text: str, parameters: Mapping[str, float] | None = None) ->
     Args:
         text: for example ``"(sqrt(t) - 1)**2"``; at most 500 ASCII characters. `pi` and `e` are known, and the
             functions are those of `FUNCTIONS`.
-        parameters: values of further names that `text` may use.
+        parameters: values of further names that `text` uses.
 
     Returns:
         The SymPy expression in `fguidance.symbolic.t`.
 
     Raises:
         TypeError: `text` is not a string.
-        ValueError: anything outside the whitelist; the message names the column and quotes what is wrong there.
+        ValueError: anything outside the whitelist; the message names the column and quotes what is wrong there. Or a
+            parameter whose name is taken or does not occur.
     """
     _require_text(text)
     parser = _Parser(text, {"t": t, **CONSTANTS, **_named_numbers(parameters or {})})
     expression = parser.whole()
+    used = {token.text for token in parser.tokens if token.kind == "name"}
+    if unused := [name for name in parameters or () if name not in used]:
+        raise ValueError(f"parameters: {unused[0]} does not occur in generator {_shortened(text, 1)!r}")
     complaint = unmanageable(expression)
     if not complaint and (expression.has(sp.zoo, sp.nan, sp.oo, sp.I) or sp.count_ops(expression) > MAXIMUM_LENGTH):
         complaint = "it is not a finite real expression"

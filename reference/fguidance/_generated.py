@@ -80,7 +80,9 @@ class Definition(NamedTuple):
     integral that a quadrature finds; `smooth` is false where f is not twice differentiable at t = 1. `lean` is f'(t)
     where plain arithmetic will do: no weight p f'(p/q) is much larger than p, q or p log(p/q). `radius` is the abs(y)
     up to which f(e^y) is integrated: smaller where f' grows too fast for the quadrature. The tails are divided by the
-    exponentials of `growth`, where there is one, so that they overflow nowhere.
+    exponentials of `growth`, where there is one, so that they overflow nowhere. Where there are `breaks`, the value is
+    an integral of slope differences alone, taken in parts that end at these abs(y); where `wide`, float32 and less is
+    computed in float64.
     """
 
     slope_difference: SlopeDifference
@@ -93,6 +95,8 @@ class Definition(NamedTuple):
     smooth: bool = True
     radius: float = 1.0
     growth: Tails | None = None
+    breaks: tuple[float, ...] = ()
+    wide: bool = False
 
 
 def _two_sum(x: Tensor, y: Tensor) -> Double:
@@ -261,17 +265,29 @@ NODES = (  # Gauss-Legendre quadrature on [0, 1]: positions and weights
 )
 
 
+def _double_exponential(step: float, reach: int) -> tuple[tuple[float, float], ...]:
+    """Positions and weights on [0, 1] after Takahasi and Mori: they crowd towards both ends, where a function may bend.
+
+    The position is the logistic function of pi sinh(k * step), and the weight its derivative in k.
+    """
+    places = [(k * step, math.exp(-math.pi * math.sinh(k * step))) for k in range(-reach, reach + 1)]
+    return tuple((1 / (1 + e), step * math.pi * math.cosh(k) / (1 + e) / (1 + 1 / e)) for k, e in places)
+
+
+CROWDED_NODES = _double_exponential(1 / 24, 78)
 AT_ONCE = 1 << 14  # numbers: below it, a step of Python costs more than sixteen times the arithmetic
 
 
-def _quadrature(function: Callable[[Tensor | float], Tensor], like: Tensor) -> Tensor:
+def _quadrature(
+    function: Callable[[Tensor | float], Tensor], like: Tensor, nodes: tuple[tuple[float, float], ...] = NODES
+) -> Tensor:
     """The integral over 0 <= x <= 1 of a function of x whose values look like `like`; small ones go in one batch.
 
     The terms are added one by one either way, so that a result does not depend on the size of its batch.
     """
     if not like.is_cpu or like.numel() > AT_ONCE:
-        return sum((share * function(node) for node, share in NODES), torch.zeros_like(like))
-    rule = torch.tensor(NODES, dtype=like.dtype, device=like.device).T.reshape(2, len(NODES), *[1] * like.ndim)
+        return sum((share * function(node) for node, share in nodes), torch.zeros_like(like))
+    rule = torch.tensor(nodes, dtype=like.dtype, device=like.device).T.reshape(2, len(nodes), *[1] * like.ndim)
     return sum((rule[1] * function(rule[0])).unbind(), torch.zeros_like(like))
 
 
@@ -415,11 +431,15 @@ def scaled(definition: Definition, factor: float) -> Definition:
 
 
 class Slope(NamedTuple):
-    """f'(e^u) and its derivative in u for any generator, both divided by exp(growth(u)) so that neither overflows."""
+    """f'(e^u) and its derivative in u for any generator, both divided by exp(growth(u)) so that neither overflows.
+
+    Where `guarded`, f' may bend between the nodes of a quadrature, which is then compared with the plain difference.
+    """
 
     value: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor], Tensor]
     growth: Callable[[Tensor], Tensor]
+    guarded: bool = False
 
 
 def general_difference(at: Contrast, slope: Slope) -> Term:
@@ -441,7 +461,11 @@ def general_difference(at: Contrast, slope: Slope) -> Term:
     close = step * _quadrature(lambda x: scaled(slope.derivative, base + x * step), step)
     bends = scaled(slope.derivative, ratio), scaled(slope.derivative, base)
     smooth = torch.maximum(*bends) <= 16 * torch.minimum(*bends)
-    far = scaled(slope.value, ratio) - scaled(slope.value, base)
+    slopes = scaled(slope.value, ratio), scaled(slope.value, base)
+    far = slopes[0] - slopes[1]
+    if slope.guarded:
+        sizes = torch.stack([part.abs() for part in (*slopes, *bends)]).amax(0)
+        smooth = smooth & ((close - far).abs() <= 64 * torch.finfo(far.dtype).eps * sizes)
     mantissa = torch.where(smooth & (at.difference.abs() < 0.5), close, far)
     return Term(mantissa, _add(at.log_p, _double(largest)))
 
@@ -467,9 +491,9 @@ def two_sided(sides: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Callable[[Ten
     return function
 
 
-def _working(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Half precision is computed in float32, everything else in the wider of the two."""
-    dtype = torch.float64 if torch.float64 in (first.dtype, second.dtype) else torch.float32
+def _working(first: Tensor, second: Tensor, wide: bool = False) -> tuple[Tensor, Tensor]:
+    """Half precision is computed in float32, everything else in the wider of the two; all in float64 where `wide`."""
+    dtype = torch.float64 if wide or torch.float64 in (first.dtype, second.dtype) else torch.float32
     return first.to(dtype), second.to(dtype)
 
 
@@ -495,7 +519,7 @@ def weight(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
     Returns:
         Shape (..., classes), the dtype of `log_p`.
     """
-    p, q = _working(log_p, log_q)
+    p, q = _working(log_p, log_q, definition.wide)
     return _evaluate(definition.slope_difference(_from_gauge_point(p, q))).to(log_p.dtype)
 
 
@@ -507,6 +531,30 @@ def _integrated(definition: Definition, ratio: Tensor) -> Tensor:
         return _evaluate(definition.slope_difference(_from_gauge_point(place, torch.zeros_like(place))))
 
     return ratio * _quadrature(integrand, ratio)
+
+
+def _integrated_terms(definition: Definition, log_p: Tensor, log_q: Tensor, ratio: Tensor) -> Tensor:
+    """q f(p/q) as the integral of p f'(p/q) over all log-ratios from 0 to u: no two of its parts cancel.
+
+    It is taken from each of the `breaks` to the next. The nodes crowd towards them, where f may bend sharply, and
+    towards u, where it may be steep.
+    """
+    ordinary, start, side = ratio.abs() < FAR / 2, _finite(log_q), torch.sign(ratio)
+    size = torch.where(ordinary, ratio, 0.0).abs()
+    total = torch.zeros_like(size)
+    for lower, upper in zip((0.0, *definition.breaks), (*definition.breaks, FAR), strict=True):
+        step = size.clamp_max(upper) - size.clamp_max(lower)
+        near = torch.where(step > 0, size.clamp_max(lower), 0.0)  # where nothing is left, nothing shall overflow
+
+        def integrand(x: Tensor | float, near: Tensor = near, step: Tensor = step) -> Tensor:
+            place = side * (near + x * step)
+            at = Contrast(_two_sum(start, place), _double(place), _double(torch.zeros_like(place)), place)
+            return _evaluate(definition.slope_difference(at))
+
+        total = total + side * step * _quadrature(integrand, step, CROWDED_NODES)
+    ends = [torch.full_like(ratio, limit).masked_fill(ordinary, 0.0) for limit in definition.limits]
+    beyond = torch.where(ratio < 0, torch.exp(log_q) * ends[0], torch.exp(log_p) * ends[1])
+    return torch.where(ordinary, total, beyond)
 
 
 def _tail(definition: Definition, end: int, log_prob: Tensor, log_ratio: Tensor) -> Tensor:
@@ -537,8 +585,10 @@ def value(definition: Definition, log_p: Tensor, log_q: Tensor) -> Tensor:
     """
     if not definition.is_divergence:
         raise ValueError("value: this weight belongs to no f-divergence, so there is no value")
-    p, q = _working(log_p, log_q)
+    p, q = _working(log_p, log_q, definition.wide)
     ratio, radius = _finite(p) - _finite(q), definition.radius
+    if definition.breaks:
+        return _integrated_terms(definition, p, q, ratio).sum(-1).to(log_p.dtype)
     middle = ratio.clamp(-radius, radius)
     near = torch.exp(q) * (_integrated(definition, middle) if definition.near is None else definition.near(middle))
     at_zero = _tail(definition, 0, q, ratio.clamp(-FAR, -radius))
@@ -850,7 +900,7 @@ def logit_gradient(definition: Definition, logits: Tensor, log_q: Tensor) -> Ten
     Returns:
         Shape (..., classes), the dtype of `logits`.
     """
-    working, target = _working(logits, log_q)
+    working, target = _working(logits, log_q, definition.wide)
     at = _at_pivot(working, target)
     term = definition.slope_difference(at)
     centre = _centre_bounded if definition.bounded else _centre

@@ -1,6 +1,5 @@
 """f-divergences by name or from a generator of one's own: value, weight and logit gradient."""
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,12 +9,10 @@ import torch
 from torch import Tensor
 
 from fguidance import _generated
-from fguidance._generated import Contrast, Definition, Parameter, Slope, SlopeDifference, Term
+from fguidance._generated import Definition, Parameter
 
 if TYPE_CHECKING:
     import sympy as sp
-
-    from fguidance.symbolic import Piece
 
 
 @dataclass(frozen=True)
@@ -82,13 +79,14 @@ class Divergence:
             TypeError: `generator` is neither text nor a SymPy expression, or `name` is no text.
             ValueError: it cannot be parsed, f(1) is not 0, f is not convex, or the analysis takes over 4.4 s.
         """
+        from fguidance.numerical import define
         from fguidance.symbolic import as_generator, understandable
 
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, not {type(name).__name__}")
         expression = as_generator(generator, parameters)
         with understandable(expression):
-            definition = _define(expression)
+            definition = define(expression)
         return cls(name, definition, "given by the user", lambda: expression)
 
     def value(self, log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -253,70 +251,6 @@ def _family_member(name: str, **parameters: float) -> Divergence:
     limit = _generated.LIMITS[name].get(float(value))
     parser = _parser(name, **given) if limit is None else _parsed(limit)
     return Divergence(name, _generated.FAMILIES[name](float(value)), _generated.SOURCES[name], parser, given)
-
-
-def _define(generator: "sp.Expr") -> Definition:
-    """The numerical definition of a generator: exact pieces where it has them, else the general form."""
-    import sympy as sp
-
-    from fguidance import symbolic
-    from fguidance.interpreter import evaluate
-    from fguidance.parsing import LARGEST_NUMBER
-
-    tails, growths = symbolic.scaled_tails(generator)
-    limits = symbolic.end_values(generator)
-    for place, limit in zip(("f(t) at 0", "f(t)/t at infinity"), limits, strict=True):
-        if not (limit == sp.oo or abs(sp.N(limit)) < LARGEST_NUMBER):
-            raise ValueError(f"generator {generator}: the limit of {place}, {limit}, is too large to calculate with")
-
-    def both(expressions: "tuple[sp.Expr, sp.Expr]", log_ratio: Tensor) -> tuple[Tensor, Tensor]:
-        at_zero, at_infinity = (evaluate(one, symbolic.log_ratio, log_ratio) for one in expressions)
-        return at_zero, at_infinity
-
-    ends = float(limits[0]), float(limits[1])
-    both_tails = functools.partial(both, tails)
-    growth = functools.partial(both, growths) if any(growths) else None
-    if (found := symbolic.pieces(generator)) is not None:
-        radius = _generated.quadrature_radius(symbolic.steepest_power(found))
-        return Definition(_composed(found), both_tails, ends, bounded=False, radius=radius, growth=growth)
-    slope = _slope(generator)
-    slope_difference = functools.partial(_generated.general_difference, slope=slope)
-    near = functools.partial(_generated.general_near, slope=slope)
-    return Definition(slope_difference, both_tails, ends, bounded=False, near=near, growth=growth)
-
-
-def _composed(pieces: "tuple[Piece, ...]") -> SlopeDifference:
-    kernels = [(getattr(_generated, piece.kernel), _plain_numbers(piece)) for piece in pieces]
-
-    def slope_difference(at: Contrast) -> Term:
-        terms = (kernel(at, *arguments) for kernel, arguments in kernels)
-        total: Term = functools.reduce(_generated.add_terms, terms)
-        return total
-
-    return slope_difference
-
-
-def _plain_numbers(piece: "Piece") -> tuple[float | int, ...]:
-    """The arguments as Python numbers; the whole power of a sigmoid stays an int."""
-    numbers: list[float | int] = [float(argument) for argument in piece.arguments]
-    if piece.kernel == "sigmoid_difference":
-        numbers[1] = int(piece.arguments[1])
-    return tuple(numbers)
-
-
-def _slope(generator: "sp.Expr") -> Slope:
-    from fguidance import symbolic
-    from fguidance.interpreter import evaluate
-
-    scaled = symbolic.scaled_slope(generator)
-
-    def two_sided(sides: "tuple[sp.Expr, sp.Expr]", log_ratio: Tensor) -> Tensor:
-        left = evaluate(sides[0], symbolic.log_ratio, log_ratio.clamp_max(0))
-        right = evaluate(sides[1], symbolic.log_ratio, -log_ratio.clamp_min(0))
-        return torch.where(log_ratio < 0, left, right)
-
-    sides = (scaled.value, scaled.derivative, scaled.growth)
-    return Slope(*(functools.partial(two_sided, expressions) for expressions in sides))
 
 
 def _readable(tensor: Tensor) -> bool:

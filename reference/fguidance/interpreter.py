@@ -16,6 +16,14 @@ from torch import Tensor
 LARGEST_EXPONENT = 1 << 64
 
 
+class held(sp.Function):  # type: ignore[misc]
+    """A sum that SymPy shall not multiply out: the identity."""
+
+
+class log_quotient(sp.Function):  # type: ignore[misc]
+    """log(1 + x)/x, which stays 1 where x is so small that neither could be told from 0."""
+
+
 @dataclass(frozen=True)
 class Arithmetic:
     """What an expression is evaluated in: numbers like the argument, powers and functions.
@@ -37,12 +45,26 @@ def _torch_power(base: Tensor, exponent: sp.Expr) -> Tensor:
     return base ** (int(exponent) if exponent.is_Integer else float(exponent))
 
 
+def _torch_number(expression: sp.Expr, like: Tensor) -> Tensor:
+    number = float(expression)
+    if abs(number) > torch.finfo(like.dtype).max:
+        raise OverflowError(f"the number {number:g} in it is beyond the range of {like.dtype}")
+    return torch.full_like(like, number)
+
+
+def _torch_log_quotient(x: Tensor) -> Tensor:
+    small = x.abs() < torch.finfo(x.dtype).tiny
+    divisor = torch.where(small, 1.0, x)
+    return torch.where(small, 1.0, torch.log1p(divisor) / divisor)
+
+
 TORCH = Arithmetic(
-    number=lambda expression, like: torch.full_like(like, float(expression)),
+    number=_torch_number,
     power=_torch_power,
     functions={
         sp.exp: torch.exp, sp.log: torch.log, expm1: torch.expm1, log1p: torch.log1p, sp.tanh: torch.tanh,
-        sp.atan: torch.atan, sp.Abs: torch.abs, sp.sign: torch.sign,
+        sp.atan: torch.atan, sp.Abs: torch.abs, sp.sign: torch.sign, log_quotient: _torch_log_quotient,
+        held: torch.clone,
     },
 )  # fmt: skip
 

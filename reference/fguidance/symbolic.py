@@ -337,7 +337,8 @@ def _is_steep(expression: sp.Expr) -> bool:
     return any(max(abs(number.p), number.q) > 100 for number in exponents)
 
 
-def _factored(expression: sp.Expr) -> sp.Expr:
+def factored(expression: sp.Expr) -> sp.Expr:
+    """SymPy's factors, or the expression as it is where finding them would take too long."""
     return expression if _is_steep(expression) else sp.factor(expression)
 
 
@@ -345,7 +346,7 @@ def tails(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """f(e^y) and its dual at e^y in the gauge, as expressions in y = `log_ratio` for y <= -1 (:eq:`eq-value`)."""
     fixed = gauge_fixed(generator)
     swapped = dual(fixed)
-    return in_log_ratio(fixed), in_log_ratio(swapped if pieces(generator) else _tidied(swapped))
+    return in_log_ratio(fixed), in_log_ratio(swapped if pieces(generator) else tidied(swapped))
 
 
 class _PlainTorchPrinter(TorchPrinter):  # type: ignore[misc]
@@ -375,7 +376,7 @@ class ScaledSlope:
     growth: tuple[sp.Expr, sp.Expr]
 
 
-def _finite_growth_powers(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+def finite_growth_powers(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """The growth powers, 0 where SymPy finds no finite limit: then the plain function is used as it is."""
     try:
         at_zero, at_infinity = growth_powers(generator)
@@ -385,7 +386,7 @@ def _finite_growth_powers(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     return at_zero if at_zero.is_Rational else zero, at_infinity if at_infinity.is_Rational else zero
 
 
-def _exponential_growth(slope_of_t: sp.Expr, end: sp.Expr = sp.oo) -> sp.Expr:
+def exponential_growth(slope_of_t: sp.Expr, end: sp.Expr = sp.oo) -> sp.Expr:
     """The fastest growing exponent E of the terms e^E(t) in f' towards 0 or infinity, 0 where there is none."""
     side = "-" if end == sp.oo else "+"
     exponents = [part.args[0] for part in sp.expand(slope_of_t, power_exp=False).atoms(sp.exp)]
@@ -414,7 +415,8 @@ def _without_poles(expression: sp.Expr) -> sp.Expr:
     return cleared**exponent * t ** (power * exponent)
 
 
-def _tidied(expression: sp.Expr) -> sp.Expr:
+def tidied(expression: sp.Expr) -> sp.Expr:
+    """An expression in t from which no negative power of t overflows as t goes to 0."""
     if expression.is_rational_function(t):
         return sp.factor(sp.together(expression))
     return sp.powsimp(_without_poles(expression))
@@ -423,28 +425,34 @@ def _tidied(expression: sp.Expr) -> sp.Expr:
 def _divided(expression: sp.Expr, power: sp.Expr, exponent: sp.Expr) -> sp.Expr:
     if power == 0 and exponent == 0:
         return expression
-    return _tidied(sp.powsimp(sp.expand(sp.expand(expression) * t**-power * sp.exp(-exponent))))
+    return tidied(sp.powsimp(sp.expand(sp.expand(expression) * t**-power * sp.exp(-exponent))))
+
+
+@functools.lru_cache(maxsize=256)
+def anchored_slope(generator: sp.Expr) -> sp.Expr:
+    """f' in the gauge where it vanishes at infinity if its limit there is finite, otherwise at t = 1."""
+    at_infinity = sp.limit(slope(generator), t, sp.oo)
+    return slope(generator) - at_infinity if at_infinity.is_finite else slope(generator)
 
 
 @functools.lru_cache(maxsize=256)
 def scaled_slope(generator: sp.Expr) -> ScaledSlope:
-    """f' in the gauge where it vanishes at infinity if its limit there is finite, otherwise at t = 1."""
-    at_infinity = sp.limit(slope(generator), t, sp.oo)
-    anchored = slope(generator) - at_infinity if at_infinity.is_finite else slope(generator)
-    powers = _finite_growth_powers(generator)
-    exponents = _exponential_growth(anchored, sp.Integer(0)), _exponential_growth(anchored)
+    """The anchored slope and its derivative on either side."""
+    anchored = anchored_slope(generator)
+    powers = finite_growth_powers(generator)
+    exponents = exponential_growth(anchored, sp.Integer(0)), exponential_growth(anchored)
 
     def both_sides(expression: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
         left = _divided(expression, powers[0], exponents[0])
         right = _divided(expression, powers[1], exponents[1]).subs(t, 1 / t)
-        return in_log_ratio(left), in_log_ratio(_tidied(right))
+        return in_log_ratio(left), in_log_ratio(tidied(right))
 
     growth = (
         powers[0] * log_ratio + exponents[0].subs(t, sp.exp(log_ratio)),
         -powers[1] * log_ratio + exponents[1].subs(t, sp.exp(-log_ratio)),
     )
-    derivative = both_sides(_factored(t * sp.diff(generator, t, 2)))
-    return ScaledSlope(both_sides(_factored(anchored)), derivative, growth)
+    derivative = both_sides(factored(t * sp.diff(generator, t, 2)))
+    return ScaledSlope(both_sides(factored(anchored)), derivative, growth)
 
 
 @functools.lru_cache(maxsize=256)
@@ -454,13 +462,13 @@ def scaled_tails(generator: sp.Expr) -> tuple[tuple[sp.Expr, sp.Expr], tuple[sp.
     Returns:
         The pair of expressions and the pair of growths, all in y = -abs(u) = `log_ratio` for y <= -1.
     """
-    at_zero, at_infinity = _finite_growth_powers(generator)
-    at_zero, exponent = sp.Min(at_zero + 1, 0), _exponential_growth(slope(generator))
+    at_zero, at_infinity = finite_growth_powers(generator)
+    at_zero, exponent = sp.Min(at_zero + 1, 0), exponential_growth(slope(generator))
     if at_zero == at_infinity == exponent == 0:
         return tails(generator), (sp.Integer(0), sp.Integer(0))
     fixed = gauge_fixed(generator)
     left = in_log_ratio(_divided(fixed, at_zero, sp.Integer(0)))
-    right = in_log_ratio(_tidied(_divided(fixed / t, at_infinity, exponent).subs(t, 1 / t)))
+    right = in_log_ratio(tidied(_divided(fixed / t, at_infinity, exponent).subs(t, 1 / t)))
     return (left, right), (at_zero * log_ratio, -at_infinity * log_ratio + exponent.subs(t, sp.exp(-log_ratio)))
 
 

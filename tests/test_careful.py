@@ -63,10 +63,9 @@ class TestFarOut:
         side = int(u > 0)
         with mpmath.workdps(400):
             growth = evaluate(scaled.growth[side], log_ratio, mpf(-abs(u)), MPMATH)
-            try:
-                slopes = exact_slopes(text, mpf(u))
-            except OverflowError:
-                return
+            if growth > 1e6:
+                return  # no probability makes a number of such an exponential
+            slopes = exact_slopes(text, mpf(u))
             for pair, slope in zip((scaled.value, scaled.derivative), slopes, strict=True):
                 correct = slope * mpmath.exp(-growth)
                 assert abs(in_double(pair[side], -abs(u)) - correct) <= 1e-12 * (1e-3 + abs(correct))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import sympy as sp
 
 from fguidance.deadline import TimeLimitError, time_limit
-from fguidance.interpreter import Arithmetic, evaluate
+from fguidance.interpreter import Arithmetic, Function, evaluate
 from fguidance.parsing import t
 
 BITS = 256
@@ -64,20 +64,24 @@ def _arithmetic() -> Arithmetic:
     except ImportError as error:
         raise ImportError("certify_convexity needs python-flint: pip install 'fguidance[testing]'") from error
 
-    def number(expression: sp.Expr, _: Any) -> Any:
+    constants: dict[sp.Expr, Callable[[], Any]] = {sp.pi: arb.pi, sp.E: arb.const_e}
+
+    def number(expression: sp.Expr) -> Function | None:
         if expression.is_Rational:
-            return arb(fmpq(int(expression.p), int(expression.q)))
-        return {sp.pi: arb.pi, sp.E: arb.const_e}[expression]() if not expression.args else None
+            return lambda _: arb(fmpq(int(expression.p), int(expression.q)))
+        return None if expression.args else lambda _: constants[expression]()
 
-    def power(base: Any, exponent: sp.Expr) -> Any:
+    def power(exponent: sp.Expr) -> Function:
         if exponent.is_Integer:
-            return base ** int(exponent)
-        return base.sqrt() ** int(exponent.p) if exponent.q == 2 else base ** number(exponent, base)
+            return lambda base: base ** int(exponent)
+        if exponent.q == 2:
+            return lambda base: base.sqrt() ** int(exponent.p)
+        return lambda base: base ** arb(fmpq(int(exponent.p), int(exponent.q)))
 
-    functions: dict[type, Callable[[Any], Any]] = {
+    functions: dict[type, Function] = {
         sp.exp: arb.exp, sp.log: arb.log, sp.tanh: arb.tanh, sp.atan: arb.atan, sp.Abs: abs,
     }  # fmt: skip
-    return Arithmetic(number, power, functions)
+    return Arithmetic(number, number, power, functions)
 
 
 @functools.lru_cache(maxsize=1024)

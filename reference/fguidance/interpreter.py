@@ -13,7 +13,7 @@ from mpmath import mpf
 from sympy.codegen.cfunctions import expm1, log1p
 from torch import Tensor
 
-LARGEST_EXPONENT = 1 << 64
+LARGEST_EXPONENT = 1 << 4096
 
 
 class held(sp.Function):  # type: ignore[misc]
@@ -24,32 +24,49 @@ class log_quotient(sp.Function):  # type: ignore[misc]
     """log(1 + x)/x, which stays 1 where x is so small that neither could be told from 0."""
 
 
-@dataclass(frozen=True)
+Function = Callable[[Any], Any]
+"""Of one tensor or number, to one like it."""
+
+
+@dataclass(frozen=True, eq=False)
 class Arithmetic:
     """What an expression is evaluated in: numbers like the argument, powers and functions.
 
     Attributes:
-        number: (expression without symbols, argument) to a number like the argument, or None to evaluate its parts.
-        power: (base, rational exponent) to the power.
+        number: an expression without symbols to the function of the argument that gives it, like the argument, or to
+            None where its parts are to be evaluated.
+        constant: the same inside an expression, where it may be anything to add to or multiply by.
+        power: a rational exponent to the function of the base that gives the power.
         functions: SymPy classes to functions of one number.
     """
 
-    number: Callable[[sp.Expr, Any], Any]
-    power: Callable[[Any, sp.Expr], Any]
-    functions: Mapping[type, Callable[[Any], Any]]
+    number: Callable[[sp.Expr], Function | None]
+    constant: Callable[[sp.Expr], Function | None]
+    power: Callable[[sp.Expr], Function]
+    functions: Mapping[type, Function]
 
 
-def _torch_power(base: Tensor, exponent: sp.Expr) -> Tensor:
+def _torch_power(exponent: sp.Expr) -> Function:
     if exponent == sp.Rational(1, 2):
-        return torch.sqrt(base)
-    return base ** (int(exponent) if exponent.is_Integer else float(exponent))
+        return torch.sqrt
+    number = int(exponent) if exponent.is_Integer else float(exponent)
+    return lambda base: base**number
 
 
-def _torch_number(expression: sp.Expr, like: Tensor) -> Tensor:
+def _torch_constant(expression: sp.Expr) -> Callable[[Tensor], float]:
     number = float(expression)
-    if abs(number) > torch.finfo(like.dtype).max:
-        raise OverflowError(f"the number {number:g} in it is beyond the range of {like.dtype}")
-    return torch.full_like(like, number)
+
+    def constant(argument: Tensor) -> float:
+        if abs(number) > torch.finfo(argument.dtype).max:
+            raise OverflowError(f"the number {number:g} in it is beyond the range of {argument.dtype}")
+        return number
+
+    return constant
+
+
+def _torch_number(expression: sp.Expr) -> Function:
+    constant = _torch_constant(expression)
+    return lambda argument: torch.full_like(argument, constant(argument))
 
 
 def _torch_log_quotient(x: Tensor) -> Tensor:
@@ -60,6 +77,7 @@ def _torch_log_quotient(x: Tensor) -> Tensor:
 
 TORCH = Arithmetic(
     number=_torch_number,
+    constant=_torch_constant,
     power=_torch_power,
     functions={
         sp.exp: torch.exp, sp.log: torch.log, expm1: torch.expm1, log1p: torch.log1p, sp.tanh: torch.tanh,
@@ -69,24 +87,32 @@ TORCH = Arithmetic(
 )  # fmt: skip
 
 
-def _mpmath_number(expression: sp.Expr, _: mpf) -> mpf | None:
+def _mpmath_number(expression: sp.Expr) -> Function | None:
+    """Anew for each argument, to the precision that holds then."""
     if expression.is_Rational:
-        return mpf(int(expression.p)) / int(expression.q)
-    return None if expression.args else expression._to_mpmath(mpmath.mp.prec + 10)
+        return lambda _: mpf(int(expression.p)) / int(expression.q)
+    return None if expression.args else lambda _: expression._to_mpmath(mpmath.mp.prec + 10)
+
+
+def _mpmath_power(exponent: sp.Expr) -> Function:
+    if exponent.is_Integer:
+        return lambda base: base ** int(exponent)
+    return lambda base: base ** (mpf(int(exponent.p)) / int(exponent.q))
 
 
 def _mpmath_exp(argument: mpf) -> mpf:
     """The exponential, refused where even its exponent would fill the memory."""
     if abs(argument.real) > LARGEST_EXPONENT:
         if argument.real > 0:
-            raise OverflowError("an exponential is beyond exp(2**64)")
+            raise OverflowError("an exponential is beyond exp(2**4096)")
         return mpf(0)
     return mpmath.exp(argument)
 
 
 MPMATH = Arithmetic(
     number=_mpmath_number,
-    power=lambda base, exponent: base ** (int(exponent) if exponent.is_Integer else _mpmath_number(exponent, base)),
+    constant=_mpmath_number,
+    power=_mpmath_power,
     functions={
         sp.exp: _mpmath_exp, sp.log: mpmath.log, expm1: mpmath.expm1, log1p: mpmath.log1p, sp.tanh: mpmath.tanh,
         sp.atan: mpmath.atan, sp.Abs: abs, sp.sign: mpmath.sign,
@@ -106,16 +132,67 @@ def evaluate(expression: sp.Expr, symbol: sp.Symbol, argument: Any, arithmetic: 
     Raises:
         ValueError: the expression holds a function that has no counterpart here.
     """
-    if expression == symbol:
-        return argument
-    if expression.is_number and (number := arithmetic.number(expression, argument)) is not None:
+    return compiled(expression, symbol, arithmetic)(argument)
+
+
+@functools.lru_cache(maxsize=1024)
+def compiled(expression: sp.Expr, symbol: sp.Symbol, arithmetic: Arithmetic) -> Function:
+    """The expression as a function of `symbol`, in which every part is calculated once.
+
+    Args:
+        expression: as in `evaluate`.
+        symbol: the only symbol in it.
+        arithmetic: what the argument of the function is calculated with.
+
+    Raises:
+        ValueError: as in `evaluate`.
+    """
+    if expression.is_number and (number := arithmetic.number(expression)) is not None:
         return number
-    if isinstance(expression, sp.Add | sp.Mul):
-        combine = operator.add if isinstance(expression, sp.Add) else operator.mul
-        return functools.reduce(combine, (evaluate(part, symbol, argument, arithmetic) for part in expression.args))
-    if isinstance(expression, sp.Pow) and expression.exp.is_number:
-        base = evaluate(expression.base, symbol, argument, arithmetic)
-        return arithmetic.power(base, expression.exp)
-    if type(expression) in arithmetic.functions:
-        return arithmetic.functions[type(expression)](evaluate(expression.args[0], symbol, argument, arithmetic))
-    raise ValueError(f"generator: no numerical form of {expression} is known")
+    program = _Program(symbol, arithmetic)
+    program.place(expression)
+    return program.run
+
+
+class _Program:
+    """Steps in the order in which they are taken, each of the results of earlier ones; the first is the argument."""
+
+    def __init__(self, symbol: sp.Symbol, arithmetic: Arithmetic) -> None:
+        self._arithmetic = arithmetic
+        self._steps: list[tuple[Callable[..., Any], tuple[int, ...]]] = []
+        self._places = {symbol: 0}
+
+    def place(self, expression: sp.Expr) -> int:
+        """Where the value of the expression stands among the results."""
+        if expression not in self._places:
+            self._steps.append(self._step(expression))
+            self._places[expression] = len(self._steps)
+        return self._places[expression]
+
+    def _step(self, expression: sp.Expr) -> tuple[Callable[..., Any], tuple[int, ...]]:
+        if expression.is_number and (number := self._arithmetic.constant(expression)) is not None:
+            return number, (0,)
+        if isinstance(expression, sp.Add | sp.Mul):
+            return _SUM_OR_PRODUCT[expression.func], tuple(map(self.place, expression.args))
+        if isinstance(expression, sp.Pow) and expression.exp.is_number:
+            return self._arithmetic.power(expression.exp), (self.place(expression.base),)
+        if expression.func in self._arithmetic.functions:
+            return self._arithmetic.functions[expression.func], (self.place(expression.args[0]),)
+        raise ValueError(f"generator: no numerical form of {expression} is known")
+
+    def run(self, argument: Any) -> Any:
+        results = [argument]
+        for step, operands in self._steps:
+            results.append(step(*(results[operand] for operand in operands)))
+        return results[-1]
+
+
+def _sum(*terms: Any) -> Any:
+    return functools.reduce(operator.add, terms)
+
+
+def _product(*factors: Any) -> Any:
+    return functools.reduce(operator.mul, factors)
+
+
+_SUM_OR_PRODUCT = {sp.Add: _sum, sp.Mul: _product}

@@ -51,12 +51,17 @@ def _definitions(generator: sp.Expr) -> Iterator[Definition]:
     """From the quickest to the most careful."""
     plain = _plain(generator)
     yield plain
-    breaks = {*BREAKS, *(abs(math.log(place)) for place, _ in places(generator) if abs(place - 1) > 0.01)}
-    integrated = plain._replace(breaks=tuple(sorted(breaks)))
+    integrated = plain._replace(breaks=_breaks(generator))
     yield integrated
     if plain.near is not None:
         slope = functools.partial(_generated.general_difference, slope=_careful_slope(generator))
         yield integrated._replace(slope_difference=slope)
+
+
+def _breaks(generator: sp.Expr) -> tuple[float, ...]:
+    """Those of any generator, where this one bends quickly, and the end of a quick bend at t = 1."""
+    bends = (8 * distance if abs(place - 1) <= 0.01 else abs(math.log(place)) for place, distance in places(generator))
+    return tuple(sorted({*BREAKS, *(bend for bend in bends if bend > 0)}))
 
 
 def _plain(generator: sp.Expr) -> Definition:

@@ -245,13 +245,19 @@ def _settled(bend: sp.Expr, rise: sp.Expr, end: int) -> sp.Expr | None:
                 return end * sp.oo
             except (ZeroDivisionError, ValueError):
                 return None
-            near = Fraction(mpmath.nstr(elasticity, 40)).limit_denominator(10**6)
-            if abs(elasticity) < 10**30 and abs(elasticity - mpf(near.numerator) / near.denominator) > mpf(10) ** -30:
-                return None
-            found.append(sp.Rational(near.numerator, near.denominator))
-    if found[0] == found[1]:
-        return found[0]
-    return sp.sign(found[1]) * sp.oo if abs(found[1]) > 10**30 else None
+            found.append(_rational(elasticity))
+    return found[1] if found[0] == found[1] or found[1] in (sp.oo, -sp.oo) else None
+
+
+def _rational(number: mpf) -> sp.Expr | None:
+    """The rational number of a small denominator within 1e-30, or None; beyond 1e30 infinity."""
+    if abs(number) > 10**30:
+        return sp.oo if number > 0 else -sp.oo
+    if abs(number) < mpf(10) ** -30:
+        return sp.Integer(0)
+    near = Fraction(mpmath.nstr(number, 40)).limit_denominator(10**6)
+    close = abs(number - mpf(near.numerator) / near.denominator) < mpf(10) ** -30
+    return sp.Rational(near.numerator, near.denominator) if close else None
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,8 @@ class Divergence:
 
         Raises:
             TypeError: `generator` is neither text nor a SymPy expression, or `name` is no text.
-            ValueError: it cannot be parsed, f(1) is not 0, f is not convex, or the analysis takes over 4.4 s.
+            ValueError: it cannot be parsed, f(1) is not 0, f is not convex, the analysis takes over 4.4 s, or no form
+                that was derived gives the numbers that 60 digits of the generator give; the message names the place.
         """
         from fguidance.numerical import define
         from fguidance.symbolic import as_generator, understandable

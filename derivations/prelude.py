@@ -462,7 +462,11 @@ def general_difference(at: Contrast, slope: Slope) -> Term:
         sizes = torch.stack([part.abs() for part in (*slopes, *bends)]).amax(0)
         smooth = smooth & ((close - far).abs() <= 64 * torch.finfo(far.dtype).eps * sizes)
     mantissa = torch.where(smooth & (at.difference.abs() < 0.5), close, far)
-    return Term(mantissa, _add(at.log_p, _double(largest)))
+    overflows = mantissa.isinf() & (largest > FAR**0.25)  # as the exponential beside it does, whatever it is
+    mantissa = torch.where(overflows, torch.sign(mantissa), mantissa)
+    beyond = (largest >= FAR) & (mantissa != 0)  # of all probabilities
+    exponent = _where(beyond, _double(torch.full_like(largest, FAR)), _add(at.log_p, _double(largest)))
+    return Term(mantissa, exponent)
 
 
 def general_near(log_ratio: Tensor, slope: Slope) -> Tensor:

@@ -254,6 +254,20 @@ class PaperReverseKL(ReverseKL):
         return -log_q.exp()
 
 
+class ScaledKL(ForwardKL):
+    """A divergence of very small or very large numbers."""
+
+    def __init__(self, factor, declared=True):
+        self.factor = float(factor)
+        self.generator = factor * t * sp.log(t) if declared else None
+
+    def value(self, log_p, log_q):
+        return self.factor * super().value(log_p, log_q)
+
+    def weight(self, log_p, log_q):
+        return self.factor * super().weight(log_p, log_q)
+
+
 class ForwardKLInItsOwnGauge(ForwardKL):
     declaration = Declaration(gauge=1.0)
 
@@ -456,9 +470,10 @@ BY_HAND = [
     ReverseKL, ForwardKL, ForwardKLModule(), KLFromTorchDistributions(), ForceByAutograd(), HellingerByItsAffinity(),
     Power(2.5), Power(-1.5), Power(0.25), UndeclaredPower(3.0), UndeclaredPower(0.7), JensenShannon(),
     JensenShannonInDouble, JensenShannonInBits(), SkewedJensenShannon(), Jeffreys(), Triangular(), Neyman(),
-    NeymanByTheRatio(), TotalVariation(), PaperReverseKL(), ForwardKLInItsOwnGauge(), WithZeros(), GuardedZeros(),
-    InHalf(), StaticMethods, ByEinsum(), ByCustomFunction(), NotMeantForAutograd(), HellingerInNumpy(), KLInScipy(),
-    JensenShannonInScipy(), VincentBlended(), SafeRatios(), (pearson_value, pearson_weight),
+    NeymanByTheRatio(), TotalVariation(), PaperReverseKL(), ForwardKLInItsOwnGauge(), ScaledKL(10**7),
+    ScaledKL(1e-14, declared=False), ScaledKL(1e7, declared=False), WithZeros(), GuardedZeros(), InHalf(),
+    StaticMethods, ByEinsum(), ByCustomFunction(), NotMeantForAutograd(), HellingerInNumpy(),
+    KLInScipy(), JensenShannonInScipy(), VincentBlended(), SafeRatios(), (pearson_value, pearson_weight),
     (exclusive_value, ReverseKL().weight, softplus_force), lambdas(), compiled(), scripted_namespace(),
 ]  # fmt: skip
 """Programs."""
@@ -467,6 +482,9 @@ _x = sp.Symbol("x")
 DERIVED = [
     "t*log(t) - t + 1",
     "(t - 1)**2/(t + 1) - log(t)/10",
+    "1e-7*(t - 1)**2",
+    "sqrt((t - 1)**2 + 1e-12) - 1e-6",
+    "exp(1/t) - e",
     _x * sp.log(_x) - (1 + _x) * sp.log((1 + _x) / 2),
 ]
 """Generators, as text and as SymPy expressions."""

@@ -1,5 +1,6 @@
 """Anything that can be tested, brought to one shape: functions from tensors to tensors and what is declared."""
 
+import functools
 import inspect
 import warnings
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from torch import Tensor
 from fguidance.divergence import Divergence, divergence, divergence_names
 from fguidance.testing.declaration import Declaration
 from fguidance.testing.plain import plain
+from fguidance.testing.scale import scale
 from fguidance.testing.surroundings import settings_kept
 
 if TYPE_CHECKING:
@@ -58,6 +60,11 @@ class Subject:
     def dtypes(self) -> tuple[torch.dtype, ...]:
         """The dtypes that are promised to work."""
         return tuple(getattr(torch, name) for name in self.declaration.dtypes)
+
+    @functools.cached_property
+    def scale(self) -> float:
+        """The size of its numbers: 1, but for a divergence that is a very small or a very large multiple of others."""
+        return scale(self.value, torch.float64 if torch.float64 in self.dtypes else self.dtypes[0])
 
     def parts(self) -> dict[str, Function]:
         """What it has of value, weight and logit_gradient, by name."""

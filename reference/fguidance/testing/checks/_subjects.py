@@ -1,11 +1,14 @@
 """What several checks ask of a subject."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from hypothesis import assume
 from torch import Tensor
 
+from fguidance.places import places
+from fguidance.testing.strategies import Case
 from fguidance.testing.subject import Function, Subject
 from fguidance.testing.tolerance import eps
 
@@ -70,6 +73,7 @@ def weight_of(subject: Subject) -> Function:
 
 
 NEAREST_KINK = 1e-3
+NEAREST_BEND = 5e-4
 """The log-ratio from a kink within which rounding, or a step of a difference, may decide between two slopes."""
 
 
@@ -81,6 +85,14 @@ def away_from_kinks(subject: Subject, log_p: Tensor, log_q: Tensor) -> None:
     ratio = (log_p.detach().double() - log_q.double())[..., None]
     kinks = torch.tensor(subject.declaration.kinks, dtype=torch.float64).log()
     assume(bool(((ratio - kinks).abs() > max(NEAREST_KINK, rounding)).all()))
+
+
+def away_from_quick_bends(subject: Subject, case: Case) -> None:
+    """Give up an example at a bend of the generator that is narrower than differences and logarithms resolve."""
+    for place, distance in places(subject.generator) if subject.generator is not None else ():
+        if distance < NEAREST_BEND * place:
+            ratios = case.log_p.double() - case.log_q.double()
+            assume(bool(((ratios - math.log(place)).abs() > NEAREST_BEND).all()))
 
 
 def force_of(subject: Subject, logits: Tensor, log_q: Tensor) -> Tensor:

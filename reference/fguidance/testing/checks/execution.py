@@ -21,7 +21,14 @@ from fguidance.testing.checks._subjects import (
 )  # fmt: skip
 from fguidance.testing.strategies import Case
 from fguidance.testing.subject import Function, Subject
-from fguidance.testing.tolerance import eps, require_close, rounding_of_parts, smallest
+from fguidance.testing.tolerance import (
+    conditioning,
+    eps,
+    require_close,
+    require_close_if_steep,
+    rounding_of_parts,
+    smallest,
+)  # fmt: skip
 
 ULPS_OF_HALF, ULPS_OF_SINGLE, ULPS_OF_AUTOGRAD = 2.0, 32.0, 8.0
 """Per step, in which a dtype may differ from a wider one. Half precision has few digits: it is held to them."""
@@ -68,8 +75,8 @@ def dtypes_agree(subject: Subject, case: Case) -> None:
         argument = first_argument(name, case.logits)
         found = function(argument, case.log_q.clone())
         expected = function(argument.to(wide), case.log_q.to(wide))
-        allowed = rounding_of_parts(name, argument, case.log_q, weight, ulps, gauge) + smallest(argument.dtype)
-        require_close(f"{name} in {argument.dtype}", found, expected, allowed)
+        allowed = rounding_of_parts(name, argument, case.log_q, weight, ulps, gauge, subject.scale)
+        require_close(f"{name} in {argument.dtype}", found, expected, allowed + smallest(argument.dtype))
 
 
 def _saturated_in_dtypes(subject: Subject) -> st.SearchStrategy[Case]:
@@ -207,8 +214,11 @@ def autograd_agrees_in_every_dtype(subject: Subject, case: Case) -> None:
     if not float(weight.abs().max()) < torch.finfo(dtype).max / 2**10:
         return  # beyond the range of the dtype there is no gradient
     found, expected = (_gradient(subject, case.logits.to(kind), case.log_q.to(kind)) for kind in (dtype, wide))
-    allowed = rounding_of_parts("logit_gradient", case.logits, case.log_q, weight, ULPS_OF_AUTOGRAD)
-    require_close(f"the gradient of the value in {dtype}", found, expected, allowed + smallest(dtype))
+    ulps, scale = ULPS_OF_AUTOGRAD, subject.scale
+    allowed = rounding_of_parts("logit_gradient", case.logits, case.log_q, weight, ulps, scale=scale)
+    further = case.log_q.to(wide) - 4 * eps(dtype) * conditioning(case.log_p, case.log_q).to(wide)
+    what, moved = f"the gradient of the value in {dtype}", lambda: _gradient(subject, case.logits.to(wide), further)
+    require_close_if_steep(what, found, expected, allowed + smallest(dtype), moved)
 
 
 @check(lambda subject: _rows(subject), _differentiable)
@@ -219,7 +229,8 @@ def autograd_of_a_batch_is_that_of_its_members(subject: Subject, example: tuple[
     found = _gradient(subject, logits, log_q)
     alone = torch.stack([_gradient(subject, *row) for row in zip(logits, log_q, strict=True)])
     finite = alone.isfinite()  # beyond the range of the dtype there is nothing to compare
-    require_close("the gradient of a batch", found[finite], alone[finite], 64 * eps(found.dtype) * _scale(alone))
+    allowed = 64 * eps(found.dtype) * _scale(subject, alone)
+    require_close("the gradient of a batch", found[finite], alone[finite], allowed)
 
 
 def _two(subject: Subject) -> st.SearchStrategy[tuple[Case, Case]]:
@@ -234,9 +245,10 @@ def _rows(subject: Subject) -> st.SearchStrategy[tuple[tuple[Case, Case], int]]:
     return st.tuples(_two(subject), st.sampled_from((0, 0, 9, 33)))
 
 
-def _scale(found: Tensor) -> float:
+def _scale(subject: Subject, found: Tensor) -> float:
     values = found.detach().double().abs()
-    return 1 + float(values[values.isfinite()].max()) if bool(values.isfinite().any()) else 1.0
+    largest = float(values[values.isfinite()].max()) if bool(values.isfinite().any()) else 0.0
+    return subject.scale + largest
 
 
 @check(_two)
@@ -255,7 +267,7 @@ def calls_do_not_depend_on_earlier_calls(subject: Subject, two: tuple[Case, Case
         first.copy_(first_argument(name, two[1].logits))
         log_q.copy_(two[1].log_q)
         moved = function(first, log_q).detach()
-        allowed = 64 * eps(fresh.dtype) * _scale(fresh)
+        allowed = 64 * eps(fresh.dtype) * _scale(subject, fresh)
         require_close(f"{name} of the same tensor with new contents", moved, fresh, allowed)
 
 
@@ -277,7 +289,7 @@ def a_batch_is_its_members(subject: Subject, example: tuple[tuple[Case, Case], i
         away_from_kinks(subject, first if name == "value" else torch.log_softmax(first, -1), log_q)
         batch = function(first.clone(), log_q.clone()).detach()
         some = sorted({0, 1, len(first) // 2, len(first) - 1})
-        allowed = 64 * eps(first.dtype) * _scale(batch)
+        allowed = 64 * eps(first.dtype) * _scale(subject, batch)
         if batch.shape != _expected_shape(name, first):
             raise Violation(f"{name} returns shape {tuple(batch.shape)} for {tuple(first.shape)}")
         require_close(f"{name} of a batch", batch[some], _alone(function, first[some], log_q[some]), allowed)
@@ -325,7 +337,7 @@ def vmap_gives_the_same(subject: Subject, two: tuple[Case, Case]) -> None:
         first = torch.stack([first_argument(name, case.logits) for case in two])
         log_q = torch.stack([case.log_q for case in two])
         expected = _alone(function, first, log_q)
-        allowed = 64 * eps(first.dtype) * _scale(expected)
+        allowed = 64 * eps(first.dtype) * _scale(subject, expected)
         try:
             found = torch.vmap(function)(first, log_q)
         except RuntimeError:
@@ -358,7 +370,7 @@ def compiling_gives_the_same(subject: Subject, case: Case) -> None:
         torch._dynamo.reset()
         found = torch.compile(function, backend="eager")(first, case.log_q.clone())
         torch._dynamo.reset()
-        require_close(f"the compiled {name}", found, expected, 64 * eps(expected.dtype) * _scale(expected))
+        require_close(f"the compiled {name}", found, expected, 64 * eps(expected.dtype) * _scale(subject, expected))
 
 
 def _needs_gpu(subject: Subject) -> str | None:
@@ -375,4 +387,4 @@ def devices_agree(subject: Subject, case: Case) -> None:
         there = function(argument.cuda(), case.log_q.cuda())
         if not there.is_cuda:
             raise Violation(f"{name} returns a tensor on another device than its input")
-        require_close(f"{name} on a GPU", there.cpu(), here, 256 * eps(here.dtype) * _scale(here))
+        require_close(f"{name} on a GPU", there.cpu(), here, 256 * eps(here.dtype) * _scale(subject, here))

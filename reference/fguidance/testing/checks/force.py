@@ -37,7 +37,7 @@ def _many(subject: Subject) -> st.SearchStrategy[Case]:
 def _scale(subject: Subject, case: Case) -> float:
     """The size of the weights, and of what rounding the logits does to them."""
     weights = weight_of(subject)(first_argument("weight", case.logits), case.log_q.clone()).detach().double().abs()
-    return max(1.0, float(weights[weights.isfinite()].max())) * (1 + 2 * float(case.logits.abs().max()))
+    return max(subject.scale, float(weights[weights.isfinite()].max())) * (1 + 2 * float(case.logits.abs().max()))
 
 
 @check(_many, with_force)
@@ -92,7 +92,7 @@ def a_step_against_the_force_lowers_the_value(subject: Subject, case: Case) -> N
     force = force_of(subject, case.logits.clone(), case.log_q.clone())
     largest = float(force.detach().abs().max())
     before = float(value_of(subject)(case.log_p, case.log_q.clone()))
-    assume(1e-6 * min(1.0, before) < largest < torch.inf)
+    assume(1e-6 * min(subject.scale, before) < largest < torch.inf)
     moved = case.logits - STEP * force / largest
     after = float(value_of(subject)(torch.log_softmax(moved, -1), case.log_q.clone()))
     if not after < before:

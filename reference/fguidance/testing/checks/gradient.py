@@ -1,17 +1,15 @@
 """The weights and the force are the derivative of the value."""
 
-import math
-
 import torch
 from hypothesis import assume
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fguidance.places import places
 from fguidance.testing import strategies
 from fguidance.testing.check import Violation, check
 from fguidance.testing.checks._subjects import (
     away_from_kinks,
+    away_from_quick_bends,
     both,
     first_argument,
     force_of,
@@ -67,13 +65,13 @@ def gradient_of_value(subject: Subject, logits: Tensor, log_q: Tensor) -> Tensor
 
 
 def _within_range(subject: Subject, case: Case) -> tuple[Case, float]:
-    """The case, moved towards p = q until value and weights are finite, and the largest of them and 1."""
+    """The case, moved towards p = q until value and weights are finite, and the largest of them and the scale."""
     for share in (1.0, 1 / 8, 1 / 64):
         moved = Case(case.log_q + share * (case.logits - case.log_q), case.log_q, case.kind)
         weights = weight_of(subject)(moved.log_p, moved.log_q.clone()).detach()
         value = _value_at(subject, moved.logits, moved.log_q).detach()
         if bool(weights.isfinite().all()) and bool(value.isfinite()):
-            return moved, max(1.0, float(weights.abs().max()), float(value.abs()))
+            return moved, max(subject.scale, float(weights.abs().max()), float(value.abs()))
     raise Violation("value or weights are not finite even close to p = q", value=value, weights=weights)
 
 
@@ -112,19 +110,11 @@ def weight_is_gradient_in_the_log_probabilities(subject: Subject, pair: Pair) ->
     slopes = torch.stack((gradient, weight)) / pair.log_p.exp()
     assume(bool(slopes.isfinite().all()))
     rounding = 64 * eps(torch.float64) / CLASS_BY_CLASS * (pair.log_q - pair.log_p).exp()  # of q, over p
-    sizes = slopes.abs().sum(0) + 1 + rounding
+    sizes = slopes.abs().sum(0) + subject.scale * (1 + rounding)
     best = int(sizes.argmin())  # what formulas add to f' for the sake of sum p = 1 shows best where f' is small
     constant = slopes[0, best] - slopes[1, best]
     allowed = CLASS_BY_CLASS * (sizes + sizes[best]) * conditioning(pair.log_p, pair.log_q)
     require_close("the gradient over p, less one constant", slopes[0] - constant, slopes[1], allowed, log_p=pair.log_p)
-
-
-def _away_from_quick_bends(subject: Subject, case: Case) -> None:
-    """Give up an example at a bend narrower than a few steps of a difference; logarithms do not resolve it either."""
-    for place, distance in places(subject.generator) if subject.generator is not None else ():
-        if distance < 64 * STEP * place:
-            ratios = case.log_p.double() - case.log_q.double()
-            assume(bool(((ratios - math.log(place)).abs() > 64 * STEP).all()))
 
 
 def _along_a_line(subject: Subject) -> st.SearchStrategy[Case]:
@@ -137,7 +127,7 @@ def value_changes_as_the_weights_say(subject: Subject, case: Case) -> None:
     """Along a line of logits the value really changes as w - p sum(w) says: a detached term would deceive autograd."""
     case, size = _within_range(subject, case)
     away_from_kinks(subject, case.log_p, case.log_q)
-    _away_from_quick_bends(subject, case)
+    away_from_quick_bends(subject, case)
     direction = torch.cos(torch.arange(len(case.logits), dtype=torch.float64))
     weights = weight_of(subject)(case.log_p, case.log_q.clone())
     expected = (direction * (weights - case.log_p.exp() * weights.sum(-1, keepdim=True))).sum()
@@ -164,14 +154,14 @@ def _of_few_or_many(subject: Subject) -> st.SearchStrategy[Case]:
 @check(_of_few_or_many, with_force)
 def force_is_that_of_the_weights(subject: Subject, case: Case) -> None:
     """The logit gradient is w - p sum(w)."""
-    _away_from_quick_bends(subject, case)
+    away_from_quick_bends(subject, case)
     dtype = case.logits.dtype
     found = force_of(subject, case.logits.clone(), case.log_q.clone())
     weights = weight_of(subject)(first_argument("weight", case.logits), case.log_q.clone()).double()
     if not bool(weights.isfinite().all()):
         return  # beyond the range of the dtype there is nothing to compare
     expected = weights - case.log_p.double().exp() * weights.sum(-1, keepdim=True)
-    scale = max(1.0, float(weights.abs().max())) * (100 + float(case.logits.max() - case.logits.min()))
+    scale = max(subject.scale, float(weights.abs().max())) * (100 + float(case.logits.max() - case.logits.min()))
     require_close("logit_gradient", found, expected, 64 * eps(dtype) * scale)
 
 

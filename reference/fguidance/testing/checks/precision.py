@@ -60,7 +60,7 @@ def _weights_and_allowance(subject: Subject, pair: Pair) -> tuple[Tensor, Tensor
     moved = exact.weights(generator, pair.log_p.double() + shift, pair.log_q.double(), gauge)
     wanted = torch.tensor([_as_float(w) for w in found], dtype=torch.float64)
     change = torch.tensor([_as_float(abs(m - w)) for w, m in zip(found, moved, strict=True)], dtype=torch.float64)
-    scale = wanted.abs() + pair.log_p.double().exp()
+    scale = wanted.abs() + subject.scale * pair.log_p.double().exp()
     return wanted, 2 * change + ULPS * unit * scale + torch.finfo(pair.log_p.dtype).tiny
 
 
@@ -113,9 +113,9 @@ def _require_value(subject: Subject, pair: Pair) -> None:
     wanted = torch.tensor(_as_float(exact.value(generator, log_p, log_q)), dtype=torch.float64)
     found = value_of(subject)(log_p.clone(), log_q.clone())
     weights = torch.tensor([_as_float(w) for w in exact.weights(generator, log_p, log_q)], dtype=torch.float64)
-    sizes = weights.abs() + log_p.double().exp() + log_q.double().exp()
+    sizes = weights.abs() + subject.scale * (log_p.double().exp() + log_q.double().exp())
     size = (sizes * conditioning(log_p, log_q)).sum() + wanted.abs()
-    gauge = 1 + abs(_as_float(exact.slope_at_one(generator)))
+    gauge = 1 + abs(_as_float(exact.slope_at_one(generator))) / subject.scale
     require_close("the value", found, wanted, gauge * ULPS * eps(log_p.dtype) * size, log_p=log_p, log_q=log_q)
 
 
@@ -133,7 +133,7 @@ def value_is_right_near_equality(subject: Subject, pair: Pair) -> None:
     )
     ends = sorted((gauged, gauged + missing * exact.slope_at_one(generator)))
     share = 0.05 if pair.log_p.dtype == torch.float32 else 1e-6
-    rounding = 0.0 if subject.faithful else PLAIN_ULPS * eps(pair.log_p.dtype) * _largest_terms(generator)
+    rounding = 0.0 if subject.faithful else PLAIN_ULPS * eps(pair.log_p.dtype) * _largest_terms(subject, generator)
     found = value_of(subject)(pair.log_p.clone(), pair.log_q.clone())
     number = float(found)
     if not ends[0] * (1 - share) - rounding <= number <= ends[1] * (1 + share) + rounding:
@@ -145,10 +145,10 @@ def value_is_right_near_equality(subject: Subject, pair: Pair) -> None:
         )
 
 
-def _largest_terms(generator: sp.Expr) -> float:
-    """The largest value, if there is one, as the size of the terms that a plain formula subtracts; at least 1."""
+def _largest_terms(subject: Subject, generator: sp.Expr) -> float:
+    """The largest value, if there is one, as the size of what a plain formula subtracts; at least the scale."""
     largest = exact.bound(generator)
-    return max(1.0, largest) if math.isfinite(largest) else 1.0
+    return max(subject.scale, largest) if math.isfinite(largest) else subject.scale
 
 
 def _require_force(subject: Subject, case: Case, ulps: float, of_weights: bool) -> None:
@@ -159,7 +159,7 @@ def _require_force(subject: Subject, case: Case, ulps: float, of_weights: bool) 
     largest = max(map(abs, force))
     if not mpmath.isfinite(largest):
         return
-    scale = max(largest, *map(abs, weights), *probabilities) if of_weights else largest
+    scale = max(largest, *map(abs, weights), subject.scale * max(probabilities)) if of_weights else largest
     allowed = ulps * eps(case.logits.dtype) * _as_float(scale) + torch.finfo(case.logits.dtype).tiny
     found = subject.logit_gradient(case.logits.clone(), case.log_q.clone())
     try:

@@ -6,7 +6,15 @@ from torch import Tensor
 
 from fguidance.testing import exact, strategies
 from fguidance.testing.check import Violation, check
-from fguidance.testing.checks._subjects import first_argument, functions, value_of, weight_of, with_value, working_dtype
+from fguidance.testing.checks._subjects import (
+    away_from_quick_bends,
+    first_argument,
+    functions,
+    value_of,
+    weight_of,
+    with_value,
+    working_dtype,
+)  # fmt: skip
 from fguidance.testing.strategies import Case
 from fguidance.testing.subject import Subject
 from fguidance.testing.tolerance import eps, require_close
@@ -30,6 +38,7 @@ def _cases(subject: Subject) -> st.SearchStrategy[Case]:
 @check(_cases, _zeros_are_allowed)
 def zeros_in_the_target_are_handled(subject: Subject, case: Case) -> None:
     """A target that is 0 for some classes gives no NaN and the right numbers, or is refused with a ValueError."""
+    away_from_quick_bends(subject, case)
     weights = _weights_at_zeros(subject, case)
     for name, function in functions(subject).items():
         try:
@@ -43,7 +52,7 @@ def zeros_in_the_target_are_handled(subject: Subject, case: Case) -> None:
         wanted = _wanted(subject, name, weights, case)
         if wanted is not None:
             allowed = max(SHARE if subject.generator is not None else SHARE_OF_LIMIT, 1e3 * eps(found.dtype))
-            size = 1 + float(wanted.abs().max())
+            size = subject.scale + float(wanted.abs().max())
             require_close(f"{name} where the target is 0", found, wanted, allowed * size, log_p=case.log_p)
 
 
@@ -111,5 +120,5 @@ def autograd_runs_at_zeros_in_the_target(subject: Subject, case: Case) -> None:
         return  # the divergence is infinite there, and so has no gradient
     (found,) = torch.autograd.grad(value, at)
     expected = weights - case.log_p.exp() * weights.sum()
-    allowed = max(1e-7, 1e3 * eps(found.dtype)) * (1 + float(weights.abs().max()))
+    allowed = max(1e-7, 1e3 * eps(found.dtype)) * (subject.scale + float(weights.abs().max()))
     require_close("the gradient where the target is 0", found, expected, allowed, weights=weights)

@@ -7,6 +7,8 @@ import torch
 from fguidance.symbolic import t
 from fguidance.testing import check_divergence
 from fguidance.testing.check import CHECKS
+from fguidance.testing.runner import run_check
+from fguidance.testing.subject import as_subject
 from tests.testing.right import ForwardKL, Neyman
 
 pytestmark = pytest.mark.usefixtures("unshrunk")
@@ -86,6 +88,32 @@ def test_vmap_may_be_refused_but_not_wrong() -> None:
             return super().weight(log_p, log_q)
 
     assert _record(ReadsANumber, "vmap_gives_the_same").status == "passed"
+
+
+def test_what_is_not_deterministic_is_told_apart() -> None:
+    class FailsOnce(ForwardKL):
+        calls = 0
+
+        def value(self, log_p, log_q):  # type: ignore[no-untyped-def]
+            self.calls += 1
+            return super().value(log_p, log_q) - 1e3 * (self.calls == 20)
+
+    record = run_check(CHECKS["value_is_not_negative"], as_subject(FailsOnce()), max_examples=50)
+    assert record.status == "failed"
+    assert "not deterministic; when it failed: the value is -" in record.reason
+    assert record.counterexample
+
+
+@pytest.mark.parametrize(("gauge", "is_meant"), ((0.5, True), (-3.0, True), (2e-6, False)))
+def test_a_gauge_is_suggested_where_one_may_be_meant(gauge: float, is_meant: bool) -> None:
+    class Gauged(ForwardKL):
+        def weight(self, log_p, log_q):  # type: ignore[no-untyped-def]
+            return super().weight(log_p, log_q) + gauge * log_p.exp()
+
+    record = run_check(CHECKS["weight_is_zero_at_equality"], as_subject(Gauged()), max_examples=5)
+    assert record.status == "failed"
+    assert (f"declare gauge={gauge:g}" in record.reason) == is_meant
+    assert ("declare gauge" in record.reason) == is_meant
 
 
 def test_every_title_is_a_sentence() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import hypothesis
 from hypothesis import HealthCheck, given, reproduce_failure, seed, settings
-from hypothesis.errors import DidNotReproduce, UnsatisfiedAssumption
+from hypothesis.errors import DidNotReproduce, FlakyFailure, UnsatisfiedAssumption
 
 from fguidance.testing.check import Check, Violation
 from fguidance.testing.plain import plain
@@ -127,13 +127,19 @@ def _passed(check: Check, trace: _Trace) -> Record:
 
 
 def _failed(check: Check, trace: _Trace, error: Exception) -> Record:
-    message = str(error) if isinstance(error, Violation) else f"raised {type(error).__name__}: {error}"
     found = _REPRODUCE.search("\n".join(getattr(error, "__notes__", [])))
     counterexample = {name: plain(value) for name, value in {**_named(trace.example), **trace.evidence}.items()}
     return Record(
-        check.name, check.title, "failed", message, counterexample, trace.examples,
+        check.name, check.title, "failed", _message(error), counterexample, trace.examples,
         reproduce=found.group() if found else "",
     )  # fmt: skip
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, FlakyFailure):
+        first = _message(error.exceptions[0]) if isinstance(error.exceptions[0], Exception) else "it failed"
+        return f"the same input failed and then passed, so it is not deterministic; when it failed: {first}"
+    return str(error) if isinstance(error, Violation) else f"raised {type(error).__name__}: {error}"
 
 
 def _named(example: Any) -> dict[str, object]:

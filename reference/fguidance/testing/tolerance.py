@@ -25,6 +25,12 @@ def conditioning(log_p: Tensor, log_q: Tensor) -> Tensor:
     return 1 + log_p.double().abs().clamp_max(1e4) + log_q.double().abs().clamp_max(1e4)
 
 
+def further(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """`log_q` moved by a few ulps, in float64; where it is, in half precision, whose ulps would excuse too much."""
+    ulps = 4 * eps(log_q.dtype) if log_q.dtype.itemsize > 2 else 0.0
+    return log_q.double() - ulps * conditioning(log_p, log_q)
+
+
 def rounding_of_parts(
     name: str, first: Tensor, log_q: Tensor, weight: Tensor, ulps: float, gauge: float = 0.0, scale: float = 1.0
 ) -> Tensor:

@@ -82,11 +82,10 @@ def weight_is_zero_at_equality(subject: Subject, pair: Pair) -> None:
         allowed = 64 * eps(dtype) * (subject.scale + abs(subject.declaration.gauge))
         require_close("w(q, q)", found, subject.declaration.gauge * p, allowed * torch.ones_like(p))
     except Violation as violation:
-        ratio = found / p
-        hint = ""
-        if float(ratio.max() - ratio.min()) < 1e-6:
-            mean = f"{float(ratio.mean()):.6g}"
-            hint = f"; it is {mean} p: if that gauge is meant, declare gauge={mean}"
+        ratio, mean, hint = found / p, float((found / p).mean()), ""
+        alike = float(ratio.max() - ratio.min()) < 1e-3 * abs(mean)
+        if alike and abs(mean) > 1e-3 * subject.scale:
+            hint = f"; it is {mean:.6g} p: if that gauge is meant, declare gauge={mean:.6g}"
         raise Violation(f"{violation}{hint}", weight=found) from None
 
 

@@ -1,5 +1,6 @@
 """What makes it an f-divergence: the weight of a class depends on its p and q alone, and scales with them."""
 
+import functools
 import math
 
 import torch
@@ -11,7 +12,7 @@ from fguidance.testing.check import Violation, check
 from fguidance.testing.checks._subjects import away_from_kinks, value_of, weight_of, with_value, working_dtype
 from fguidance.testing.strategies import Case, Pair
 from fguidance.testing.subject import Subject
-from fguidance.testing.tolerance import conditioning, eps, require_close, require_close_if_steep
+from fguidance.testing.tolerance import conditioning, eps, further, require_close, require_close_if_steep
 
 Numbers = tuple[float, float, float, float]
 TINY = (1e-6, 1e-12, 1e-20, 1e-40)
@@ -113,7 +114,11 @@ def weight_is_homogeneous(subject: Subject, numbers: Numbers) -> None:
     size = abs(float(whole.detach())) + subject.scale * (p + q)
     magnified = float(conditioning(pairs[1].log_p[0], pairs[1].log_q[0]))
     allowed = 256 * eps(dtype) * magnified * factor * size
-    require_close("w(c p, c q)", part, factor * whole, allowed, p=p, q=q, factor=factor)
+
+    def moved() -> Tensor:
+        return factor * weight_of(subject)(pairs[0].log_p.clone(), further(pairs[0].log_p, pairs[0].log_q).to(dtype))[0]
+
+    require_close_if_steep("w(c p, c q)", part, factor * whole, allowed, moved, p=p, q=q, factor=factor)
 
 
 @check(_with_pieces, with_value)
@@ -126,6 +131,7 @@ def splitting_a_class_changes_nothing(subject: Subject, example: tuple[Numbers, 
     whole = value(pair.log_p.to(dtype), pair.log_q.to(dtype))
     finer = [_split(log, share, pieces).to(dtype) for log in (pair.log_p, pair.log_q)]
     found = value(*finer)
-    further = pair.log_q - 4 * eps(dtype) * conditioning(pair.log_p, pair.log_q)
-    what, moved = "the value with the class split", lambda: value(pair.log_p.to(dtype), further.to(dtype))
-    require_close_if_steep(what, found, whole, _allowed(subject, whole), moved, log_p=finer[0])
+    log_p, log_q = pair.log_p.to(dtype), pair.log_q.to(dtype)
+    moved = functools.partial(value, log_p, further(log_p, log_q).to(dtype))
+    allowed = _allowed(subject, whole)
+    require_close_if_steep("the value with the class split", found, whole, allowed, moved, log_p=finer[0])

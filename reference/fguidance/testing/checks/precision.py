@@ -137,9 +137,8 @@ def value_is_right_near_equality(subject: Subject, pair: Pair) -> None:
     found = value_of(subject)(pair.log_p.clone(), pair.log_q.clone())
     number = float(found)
     if not ends[0] * (1 - share) - rounding <= number <= ends[1] * (1 + share) + rounding:
-        relative = abs(number - float(gauged)) / float(gauged)
         raise Violation(
-            f"the value is off by {relative:.2%} where p is close to q: its terms cancel in {pair.log_p.dtype}",
+            f"the value is {number:.6g} and not {float(gauged):.6g} where p is close to q, in {pair.log_p.dtype}",
             found=number,
             expected=float(gauged),
         )

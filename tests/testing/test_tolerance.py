@@ -1,0 +1,50 @@
+"""What is forgiven, and what is not."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from fguidance.testing.check import Violation
+from fguidance.testing.tolerance import further, require_close, require_close_if_steep
+
+
+def _number(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+class TestRequireClose:
+    def test_the_smallest_numbers_of_a_dtype_are_forgiven(self) -> None:
+        require_close("it", torch.tensor(3e-7, dtype=torch.float16), _number(5e-7), 0.0)
+        with pytest.raises(Violation, match="off by"):
+            require_close("it", torch.tensor(1e-4, dtype=torch.float16), _number(2e-4), 0.0)
+
+    @pytest.mark.parametrize("found", (float("nan"), 2.0, float("-inf")))
+    def test_what_is_off(self, found: float) -> None:
+        with pytest.raises(Violation, match="off by"):
+            require_close("it", _number(found), _number(1.0), 0.5)
+
+    def test_shapes(self) -> None:
+        with pytest.raises(Violation, match="shape"):
+            require_close("it", torch.zeros(2), torch.zeros(1), 1.0)
+
+
+class TestSteep:
+    def test_what_moves_it_is_forgiven_twice(self) -> None:
+        require_close_if_steep("it", _number(1.19), _number(1.0), 0.0, lambda: _number(1.1))
+        with pytest.raises(Violation, match="off by"):
+            require_close_if_steep("it", _number(1.21), _number(1.0), 0.0, lambda: _number(1.1))
+
+    @pytest.mark.parametrize("moved", (float("nan"), float("inf")))
+    def test_what_moves_it_beyond_all_range_excuses_nothing(self, moved: float) -> None:
+        with pytest.raises(Violation, match="off by"):
+            require_close_if_steep("it", _number(1.1), _number(1.0), 0.0, lambda: _number(moved))
+
+    def test_it_is_asked_for_only_where_it_is_needed(self) -> None:
+        require_close_if_steep("it", _number(1.0), _number(1.0), 0.0, lambda: pytest.fail("asked"))
+
+    def test_half_precision_is_not_moved(self) -> None:
+        log_p, log_q = (torch.tensor(row).log() for row in ([0.9, 0.1], [0.4, 0.6]))
+        for dtype in (torch.float16, torch.bfloat16):
+            assert torch.equal(further(log_p.to(dtype), log_q.to(dtype)), log_q.to(dtype).double())
+        change = further(log_p, log_q) - log_q
+        assert bool(((change < 0) & (change > -1e-5)).all())

@@ -30,6 +30,7 @@ TESTS = (
     "test_generated.py",
     "test_divergence.py",
     "test_guidance.py",
+    "test_numerical.py",
     "test_plain_arithmetic.py",
     "test_wrong_weights.py",
 )

@@ -7,9 +7,10 @@ import torch
 from fguidance.symbolic import t
 from fguidance.testing import check_divergence
 from fguidance.testing.check import CHECKS
+from fguidance.testing.record import Record
 from fguidance.testing.runner import run_check
 from fguidance.testing.subject import as_subject
-from tests.testing.right import ForwardKL, Neyman
+from tests.testing.right import ForwardKL, Neyman, VajdaInPlainPowers
 
 pytestmark = pytest.mark.usefixtures("unshrunk")
 
@@ -114,6 +115,19 @@ def test_a_gauge_is_suggested_where_one_may_be_meant(gauge: float, is_meant: boo
     assert record.status == "failed"
     assert (f"declare gauge={gauge:g}" in record.reason) == is_meant
     assert ("declare gauge" in record.reason) == is_meant
+
+
+def test_a_plain_program_may_overflow_in_a_power_but_not_anywhere() -> None:
+    def record(factor: float) -> Record:
+        class Overflows(VajdaInPlainPowers):
+            def value(self, log_p, log_q):  # type: ignore[no-untyped-def]
+                found = super().value(log_p, log_q)
+                return torch.where(found > factor, torch.inf, found)
+
+        return run_check(CHECKS["value_is_right_at_the_ends"], as_subject(Overflows()), max_examples=100)
+
+    assert record(1e200).status == "passed"
+    assert record(1e30).status == "failed"
 
 
 def test_every_title_is_a_sentence() -> None:

@@ -1,5 +1,6 @@
 """The tree walker against SymPy's own evaluation."""
 
+import dataclasses
 import math
 
 import mpmath
@@ -8,7 +9,7 @@ import sympy as sp
 import torch
 from sympy.codegen.cfunctions import expm1, log1p
 
-from fguidance.interpreter import MPMATH, evaluate, held, log_quotient
+from fguidance.interpreter import MPMATH, TORCH, evaluate, held, log_quotient
 
 x = sp.Symbol("x", real=True)
 POINTS = torch.tensor([-2.5, -0.3, 0.4, 1.7], dtype=torch.float64)
@@ -92,3 +93,22 @@ class TestOwnFunctions:
         assert evaluate(expression, x, POINTS)[0] == -2.5e40
         with pytest.raises(OverflowError, match=r"1e\+40 in it is beyond the range of torch.float32"):
             evaluate(expression, x, POINTS.float())
+
+
+def test_a_part_that_occurs_twice_is_calculated_once() -> None:
+    calls = []
+
+    def exponential(argument: torch.Tensor) -> torch.Tensor:
+        calls.append(argument)
+        return torch.exp(argument)
+
+    counting = dataclasses.replace(TORCH, functions={**TORCH.functions, sp.exp: exponential})
+    expression = sp.exp(x) / (1 + sp.exp(x)) + sp.log(1 + sp.exp(x))
+    torch.testing.assert_close(evaluate(expression, x, POINTS, counting), evaluate(expression, x, POINTS))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("expression", (sp.Integer(0), sp.pi, 2 * sp.exp(1) - 1), ids=str)
+def test_a_constant_has_the_shape_of_the_argument(expression: sp.Expr) -> None:
+    found = evaluate(expression, x, torch.ones(2, 3))
+    torch.testing.assert_close(found, torch.full((2, 3), float(expression)))

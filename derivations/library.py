@@ -172,8 +172,14 @@ def block(row: Row) -> str:
     return f"{head}\n| | |\n|---|---|\n{body}\n"
 
 
+def _section(title: str, rows: list[Row]) -> list[str]:
+    """Links to the blocks, and the blocks."""
+    links = ", ".join(f"{{ref}}`{row.name} <divergence-{row.name}>`" for row in rows)
+    return [f"## {title}\n", f"{links}.\n", *map(block, rows)]
+
+
 def page() -> str:
     """The blocks of all registered divergences: those without a parameter, then the families."""
-    plain = [block(row) for row in DIVERGENCES if row.family is None]
-    families = [block(row) for row in DIVERGENCES if row.family is not None]
-    return "\n".join(["## Without a parameter\n", *plain, "## Families\n", *families])
+    plain = [row for row in DIVERGENCES if row.family is None]
+    families = [row for row in DIVERGENCES if row.family is not None]
+    return "\n".join(_section("Without a parameter", plain) + _section("Families", families))

@@ -1,5 +1,6 @@
 """The self-check of what is derived from a generator: it lets pass what is right, and nothing that was made wrong."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ from mpmath import mpf
 from torch import Tensor
 
 import fguidance as fg
-from fguidance import accuracy, numerical
+from fguidance import _generated, accuracy, numerical
 from fguidance._generated import Contrast, Definition, Term, scaled
 from fguidance.accuracy import probes, shortfall
 from fguidance.symbolic import as_generator
@@ -162,6 +163,17 @@ class TestBroken:
         assert found is not None
         assert found.part == "force"
 
+    @pytest.mark.parametrize("width", ("1/10", "1/5"))
+    def test_a_quadrature_across_a_bend(self, width: str) -> None:
+        """Its slopes are right at either end, and the nodes between them miss the bend."""
+        generator = as_generator(f"sqrt((t-1)**2+({width})**2)-{width}")
+        definition = definition_of(generator)
+        slope = definition.slope_difference.keywords["slope"]._replace(guarded=False)
+        unguarded = functools.partial(_generated.general_difference, slope=slope)
+        found = shortfall(generator, definition._replace(slope_difference=unguarded))
+        assert found is not None
+        assert (found.part, found.dtype) == ("force", torch.float64)
+
     def test_only_float32(self) -> None:
         def change(at: Contrast, term: Term) -> Term:
             lost = 1e-4 if term.mantissa.dtype == torch.float32 else 0.0
@@ -191,7 +203,7 @@ class TestBroken:
         expected = mpmath.exp(-math.log(4 * (found.place - 1) ** 3)) * 4 * (mpf(found.place) - 1) ** 3
         assert math.isclose(found.place, math.exp(3), rel_tol=1e-6)
         assert math.isclose(found.exact, expected, rel_tol=1e-6)
-        assert str(found) == f"at t = {found.place:.9g} its weight comes out as nan in float64, not {found.exact:.9g}"
+        assert str(found) == f"at t = {found.place:.9g} its weight comes out as nan in float64, not {found.exact:.15g}"
 
 
 class TestRefusal:

@@ -33,6 +33,8 @@ OTHERS = {True: (8.0, 0.7, 0.0, 3.0), False: (0.7, -0.4, 0.0)}
 """The log-ratios of the other, likelier class of a force, in turn, for u < 0 and for u > 0."""
 NEIGHBOURS = 10.0
 """The abs(u) below which every third force is between two log-ratios that are close to each other."""
+ACROSS = 0.35
+"""The abs(u) below which every third force is between two log-ratios on either side of t = 1."""
 ULPS = {torch.float64: 1024, torch.float32: 256}
 """Of rounding that nobody is blamed for, beside what 4 ulp in the log-ratios change."""
 DEEPEST = 2.0**18
@@ -73,7 +75,8 @@ class Shortfall:
 
     def __str__(self) -> str:
         name = str(self.dtype).removeprefix("torch.")
-        return f"at t = {self.place:.9g} its {self.part} comes out as {self.found:.9g} in {name}, not {self.exact:.9g}"
+        found = f"its {self.part} comes out as {self.found:.15g} in {name}"
+        return f"at t = {self.place:.9g} {found}, not {self.exact:.15g}"
 
 
 class _Exact:
@@ -149,6 +152,16 @@ def _log_ratios(generator: sp.Expr) -> Iterator[float]:
         yield from (math.log(place) + sign * math.log1p(distance / place) for sign in (-1, 1) if distance)
 
 
+def _other(number: int, ratio: float) -> float:
+    """The log-ratio of the other class: of two, far away or close by in turn, and now and then across t = 1."""
+    if number % 3 == 0 and abs(ratio) < NEIGHBOURS:
+        return 1.01 * ratio + 0.001
+    if number % 3 == 1 and abs(ratio) < ACROSS:
+        return -0.5 * ratio
+    others = OTHERS[ratio < 0]
+    return others[number % len(others)]
+
+
 @functools.lru_cache(maxsize=8)
 def probes(generator: sp.Expr) -> tuple[Probe, ...]:
     """What the generator gives at some 60 places, to 60 digits; places where mpmath overflows are left out."""
@@ -156,9 +169,7 @@ def probes(generator: sp.Expr) -> tuple[Probe, ...]:
     with mpmath.workdps(DIGITS + int(SIZES[-1])):
         exact = _Exact(generator)
     for number, ratio in enumerate(_log_ratios(generator)):
-        near = number % 3 == 0 and abs(ratio) < NEIGHBOURS
-        others = OTHERS[ratio < 0]
-        other = 1.01 * ratio + 0.001 if near else others[number % len(others)]
+        other = _other(number, ratio)
         with mpmath.workdps(DIGITS + int(abs(ratio))):
             try:
                 found.append(_probe(exact, ratio, other))

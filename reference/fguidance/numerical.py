@@ -121,7 +121,7 @@ def _slope(generator: sp.Expr) -> Slope:
     value, derivative, growth = (
         functools.partial(_two_sided, sides) for sides in (scaled.value, scaled.derivative, scaled.growth)
     )
-    return Slope(value, derivative, growth)
+    return Slope(value, derivative, growth, guarded=True)
 
 
 def _careful_slope(generator: sp.Expr) -> Slope:

@@ -56,12 +56,13 @@ def _weights_and_allowance(subject: Subject, pair: Pair) -> tuple[Tensor, Tensor
     """The exact weights, and what rounding the inputs and the result may change in them."""
     generator, gauge, unit = _generator(subject), subject.declaration.gauge, eps(pair.log_p.dtype)
     found = exact.weights(generator, pair.log_p, pair.log_q, gauge)
-    shift = 4 * unit * conditioning(pair.log_p, pair.log_q)
+    magnified = conditioning(pair.log_p, pair.log_q)
+    shift = 4 * unit * magnified
     moved = exact.weights(generator, pair.log_p.double() + shift, pair.log_q.double(), gauge)
     wanted = torch.tensor([_as_float(w) for w in found], dtype=torch.float64)
     change = torch.tensor([_as_float(abs(m - w)) for w, m in zip(found, moved, strict=True)], dtype=torch.float64)
     scale = wanted.abs() + subject.scale * pair.log_p.double().exp()
-    return wanted, 2 * change + ULPS * unit * scale + torch.finfo(pair.log_p.dtype).tiny
+    return wanted, 2 * change + (ULPS + magnified) * unit * scale + torch.finfo(pair.log_p.dtype).tiny
 
 
 def _require_weight(subject: Subject, pair: Pair) -> None:

@@ -159,6 +159,33 @@ def test_log_mixture_keeps_its_digits(share: float, log_ratio: float) -> None:
     torch.testing.assert_close(float(found), expected, rtol=2e-15, atol=2e-16 * share)
 
 
+def test_the_crowded_nodes_integrate_what_is_steep_at_an_end() -> None:
+    nodes = _generated._double_exponential(1 / 24, 78)
+    assert nodes == _generated.CROWDED_NODES
+    for function, exact in (
+        (lambda x: 1.0, 1.0), (lambda x: x**2, 1 / 3), (lambda x: -math.log(x), 1.0),
+        (lambda x: 1 / (1e-4 + x), math.log1p(1e4)), (lambda x: x**60, 1 / 61),
+    ):  # fmt: skip
+        assert math.isclose(math.fsum(share * function(x) for x, share in nodes), exact, rel_tol=1e-13)
+
+
+@pytest.mark.parametrize("name", [name for name in _generated.DIVERGENCES if name != "js_printed"])
+def test_a_multiple_has_multiples_of_everything(name: str) -> None:
+    definition = _generated.DIVERGENCES[name]
+    tripled = _generated.scaled(definition, 3.0)
+    assert tripled.lean is None  # a plain form, which is that of the whole
+    logits = torch.tensor([[0.5, -1.0, 2.0], [1e-6, 0.0, -1e-6], [60.0, 0.0, 1.0]], dtype=torch.float64)
+    log_q = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64).log().expand(3, 3)
+    log_q = torch.where(logits.abs().amax(-1, keepdim=True) < 0.1, torch.log_softmax(-logits, -1), log_q)
+    log_p = torch.log_softmax(logits, -1)
+    for function, first, rounding in (
+        (_generated.value, log_p, 0.0), (_generated.weight, log_p, 1e-12), (_generated.logit_gradient, logits, 1e-12)
+    ):  # fmt: skip
+        expected = 3 * function(definition, first, log_q)
+        rounding *= float(expected.abs().max())
+        torch.testing.assert_close(function(tripled, first, log_q), expected, rtol=1e-9, atol=rounding)
+
+
 def test_the_printed_weight_has_no_tails() -> None:
     with pytest.raises(ValueError, match="js_printed belongs to no f-divergence, so it has no value"):
         _generated.DIVERGENCES["js_printed"].tails(torch.zeros(1))

@@ -183,8 +183,8 @@ def _filled(leading: Tensor) -> Tensor:
 
 def log_ratios(largest: float = 300.0) -> st.SearchStrategy[float]:
     """Log-ratios u = log p - log q of either sign and every size from 1e-8 to `largest`, and 0."""
-    smallest, steps = math.log(1e-8), 400  # whole numbers are drawn more evenly than floating-point ones
+    smallest, steps = math.log(1e-8), 1 << 15  # whole numbers are drawn more evenly than floating-point ones
     step = (math.log(largest) - smallest) / steps
     sizes = st.integers(0, steps).map(lambda k: min(largest, math.exp(smallest + k * step)))
-    large = st.integers(1, 64).map(lambda k: k / 64 * largest)
+    large = st.integers(1, 1 << 12).map(lambda k: k / (1 << 12) * largest)
     return st.just(0.0) | st.sampled_from((1, -1)).flatmap(lambda sign: (sizes | large).map(lambda size: sign * size))

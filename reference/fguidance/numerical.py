@@ -64,7 +64,20 @@ def _breaks(generator: sp.Expr) -> tuple[float, ...]:
     return tuple(sorted({*BREAKS, *(bend for bend in bends if bend > 0)}))
 
 
+def _power(generator: sp.Expr) -> Definition | None:
+    """A multiple of a member of the alpha family, whose value keeps its digits where the power is close to 0 or 1."""
+    found = symbolic.pieces(generator)
+    if found is None or len(found) > 1 or found[0].kernel != "power_difference":
+        return None
+    _ends(generator)
+    return _generated.scaled(
+        _generated.alpha_family(float(found[0].arguments[1] + 1)), float(found[0].derivative_sign)
+    )
+
+
 def _plain(generator: sp.Expr) -> Definition:
+    if (power := _power(generator)) is not None:
+        return power
     tails, growths = symbolic.scaled_tails(generator)
     ends = _ends(generator)
 

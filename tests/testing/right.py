@@ -101,6 +101,20 @@ class HellingerByItsAffinity:
         return log_p.exp() - ((log_p + log_q) / 2).exp()
 
 
+class VajdaBetweenTheOrders:
+    """|t - 1|^1.5, whose second derivative is infinite at t = 1."""
+
+    declaration = Declaration(smooth=False)
+
+    def value(self, log_p, log_q):
+        p, q = log_p.exp(), log_q.exp()
+        return ((p - q).abs() ** 1.5 / q.sqrt()).sum(-1)
+
+    def weight(self, log_p, log_q):
+        difference = log_p.exp() - log_q.exp()
+        return 1.5 * log_p.exp() * difference.sign() * (difference.abs() / log_q.exp()).sqrt()
+
+
 @dataclass(frozen=True)
 class Power:
     """(sum p^a q^(1 - a) - 1)/(a (a - 1))."""
@@ -480,6 +494,17 @@ def scripted_namespace():
     )
 
 
+def in_single(program):
+    """The same promised in float32 alone."""
+    kept = getattr(program, "declaration", None) or Declaration()
+    if kept.generator is None:
+        kept = kept.with_changes(generator=getattr(program, "generator", None))
+    return SimpleNamespace(
+        value=program.value, weight=program.weight, declaration=kept.with_changes(dtypes=("float32",)),
+        name=f"{type(program).__name__} in float32",
+    )  # fmt: skip
+
+
 BY_HAND = [
     ReverseKL, ForwardKL, ForwardKLModule(), KLFromTorchDistributions(), ForceByAutograd(), HellingerByItsAffinity(),
     Power(2.5), Power(-1.5), Power(0.25), UndeclaredPower(3.0), UndeclaredPower(0.7), JensenShannon(),
@@ -490,6 +515,12 @@ BY_HAND = [
     StaticMethods, ByEinsum(), ByCustomFunction(), NotMeantForAutograd(), HellingerInNumpy(),
     KLInScipy(), JensenShannonInScipy(), VincentBlended(), SafeRatios(), (pearson_value, pearson_weight),
     (exclusive_value, ReverseKL().weight, softplus_force), lambdas(), compiled(), scripted_namespace(),
+    *map(in_single, (
+        ForwardKL(), ReverseKL(), HellingerByItsAffinity(), Power(2.5), UndeclaredPower(0.7), UndeclaredPower(1.1),
+        UndeclaredPower(1.2), JensenShannon(), Jeffreys(), Triangular(), Neyman(), VajdaInPlainPowers(),
+        TotalVariation(), PaperReverseKL(), WithZeros(), ByCustomFunction(), HellingerInNumpy(), KLInScipy(),
+    )),
+    Power(1.1), Power(1.2), VajdaBetweenTheOrders(),
 ]  # fmt: skip
 """Programs."""
 

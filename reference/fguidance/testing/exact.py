@@ -86,6 +86,13 @@ def bound(generator: sp.Expr) -> float:
     return float(sum(end_values(generator)))
 
 
+@functools.lru_cache(maxsize=256)
+def largest_term_at_one(generator: sp.Expr) -> float:
+    """The largest of the terms that f(t) is a sum of, at t = 1: 1/|a (a - 1)| for (t^a - 1)/(a (a - 1))."""
+    terms = sp.Add.make_args(sp.expand(generator))
+    return float(max(abs(evaluate(term, mpf(1))) for term in terms))
+
+
 def softmax(logits: Tensor) -> list[mpf]:
     """The probabilities of a vector of logits, in mpmath's working precision."""
     entries = numbers(logits)

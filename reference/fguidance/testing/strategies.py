@@ -112,7 +112,7 @@ def logits(
     if kind == "tied":
         found[other] = found[label]
     elif kind == "near the target":
-        found = log_q.double().clamp_min(-60) + found * draw(st.sampled_from((1e-1, 1e-2, 1e-3)))
+        found = log_q.double().clamp_min(-60) + found * draw(st.sampled_from((1e-1, 1e-2, 1e-3, 1e-5)))
     elif kind.startswith("one-hot"):
         found = found / 100
         sizes = st.just(int(largest_spread)) | st.integers(3, int(largest_spread))
@@ -130,9 +130,10 @@ def cases(
     kinds: tuple[str, ...] = KINDS,
     classes: tuple[int, ...] = CLASSES,
     zeros: bool = False,
+    largest_target_spread: float = 12.0,
 ) -> Case:
     """A target and logits for it; see `targets` and `logits`."""
-    spread = min(largest_spread, 6.0 if dtype == torch.float16 else 12.0)  # 1/q must not overflow
+    spread = min(largest_spread, 6.0 if dtype == torch.float16 else largest_target_spread)  # 1/q must not overflow
     log_q = draw(targets(draw(st.sampled_from(classes)), zeros=zeros, largest_spread=spread))
     return draw(logits(log_q, dtype, largest_spread, kinds))
 
@@ -151,11 +152,17 @@ def _log_distribution(draw: st.DrawFn, classes: int, spread: float) -> Tensor:
 
 
 @st.composite
-def pairs(draw: st.DrawFn, classes: tuple[int, ...] = (2, 3, 5), largest_spread: float = 6.0) -> Pair:
-    """Two distributions in float64, some of them equal, none with a zero."""
+def pairs(
+    draw: st.DrawFn,
+    classes: tuple[int, ...] = (2, 3, 5),
+    largest_spread: float = 6.0,
+    dtype: torch.dtype = torch.float64,
+) -> Pair:
+    """Two distributions, some of them equal, none with a zero."""
     number = draw(st.sampled_from(classes))
     spread = draw(st.sampled_from((0.5, 2.0, largest_spread)))
-    return Pair(_log_distribution(draw, number, spread), _log_distribution(draw, number, spread))
+    log_p, log_q = (_log_distribution(draw, number, spread) for _ in range(2))
+    return Pair(log_p.to(dtype), log_q.to(dtype))
 
 
 @st.composite

@@ -1,11 +1,15 @@
 """What a function could change behind its caller's back: random generators, and settings of PyTorch, NumPy, Python."""
 
+import decimal
+import os
 import random
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import mpmath
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,6 +25,31 @@ def _print_options() -> dict[str, Any]:
 
 def _set_print_options(kept: dict[str, Any]) -> None:
     torch.set_printoptions(**kept)  # type: ignore[no-untyped-call]
+
+
+def _set_filters(kept: list[Any]) -> None:
+    warnings.filters[:] = kept  # type: ignore[index]
+
+
+def _precision_of_mpmath() -> int:
+    return int(mpmath.mp.prec)
+
+
+def _set_precision_of_mpmath(kept: int) -> None:
+    mpmath.mp.prec = kept
+
+
+def _precision_of_decimals() -> int:
+    return decimal.getcontext().prec
+
+
+def _set_precision_of_decimals(kept: int) -> None:
+    decimal.getcontext().prec = kept
+
+
+def _set_environment(kept: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(kept)
 
 
 def _flushes_denormals() -> bool:
@@ -48,6 +77,10 @@ SETTINGS: dict[str, Surrounding] = {
     "how PyTorch prints": (_print_options, _set_print_options),
     "NumPy's handling of floating-point errors": (np.geterr, lambda kept: np.seterr(**kept)),
     "how NumPy prints": (np.get_printoptions, lambda kept: np.set_printoptions(**kept)),
+    "Python's filters of warnings": (lambda: list(warnings.filters), _set_filters),
+    "the precision of mpmath": (_precision_of_mpmath, _set_precision_of_mpmath),
+    "the precision of decimal numbers": (_precision_of_decimals, _set_precision_of_decimals),
+    "the environment variables": (lambda: dict(os.environ), _set_environment),
     "Python's limit of recursion": (sys.getrecursionlimit, sys.setrecursionlimit),
 }  # fmt: skip
 """How to read each, and how to set it."""

@@ -1,5 +1,10 @@
 """Wrong for some batches only, or with autograd, memory or a compiler under them."""
 
+import decimal
+import os
+import warnings
+
+import mpmath
 import numpy as np
 import torch
 
@@ -157,3 +162,91 @@ class FlushesDenormals(Undeclared):
     def value(self, log_p, log_q):
         torch.set_flush_denormal(True)
         return super().value(log_p, log_q)
+
+
+@found_by("a_large_batch_is_its_members")
+class DropsTheLastOfManyRows(KL):
+    """Sixty-four rows at a time."""
+
+    def value(self, log_p, log_q):
+        value = super().value(log_p, log_q).clone()
+        if value.ndim == 1 and len(value) > 64:
+            value[len(value) // 64 * 64 :] = 0
+        return value
+
+
+@found_by("a_large_batch_is_its_members")
+class RowsOfTheFirstChunk(Undeclared):
+    """Every chunk of 256 rows meets the targets of the first."""
+
+    def weight(self, log_p, log_q):
+        rows = torch.arange(len(log_q)) % 256 if log_q.ndim > 1 else ...
+        return super().weight(log_p, log_q[rows])
+
+
+@found_by("a_batch_is_its_members")
+class TimeBeforeBatch(Undeclared):
+    """A result of three axes is returned with the first two changed over, as for sequences."""
+
+    def value(self, log_p, log_q):
+        value = super().value(log_p, log_q)
+        return value.mT if value.ndim == 2 else value
+
+
+@found_by("a_batch_is_its_members")
+class ClassesInTheMiddle(Undeclared):
+    """Images, batch x classes x height, where there are three axes."""
+
+    def value(self, log_p, log_q):
+        return (log_p.exp() * (log_p - log_q)).sum(1 if log_p.ndim == 3 else -1)
+
+
+@found_by("a_batch_is_its_members")
+class BatchesOfSingleInBrainFloat(KL):
+    def weight(self, log_p, log_q):
+        if log_p.ndim == 1 or log_p.dtype != torch.float32:
+            return super().weight(log_p, log_q)
+        return super().weight(log_p.bfloat16(), log_q.bfloat16()).float()
+
+
+@found_by("autograd_of_a_batch_is_that_of_its_members")
+class DetachedInABatchOfSingle(Undeclared):
+    def value(self, log_p, log_q):
+        batch = log_p.ndim > 1 and log_p.dtype == torch.float32
+        p = log_p.exp().detach() if batch else log_p.exp()
+        return (p * (log_p - log_q)).sum(-1)
+
+
+@found_by("compiling_gives_the_same")
+class AveragedWhenCompiled(Undeclared):
+    def value(self, log_p, log_q):
+        value = super().value(log_p, log_q)
+        return value.mean().expand_as(value) if torch.compiler.is_compiling() and value.ndim else value
+
+
+@found_by("surroundings_are_left_alone")
+class SilencesWarnings(Undeclared):
+    def value(self, log_p, log_q):
+        warnings.filterwarnings("ignore")
+        return super().value(log_p, log_q)
+
+
+@found_by("surroundings_are_left_alone")
+class SetsThePrecisionOfMpmath(Undeclared):
+    def weight(self, log_p, log_q):
+        mpmath.mp.dps = 30
+        return super().weight(log_p, log_q)
+
+
+@found_by("surroundings_are_left_alone")
+class SetsThePrecisionOfDecimals(Undeclared):
+    def weight(self, log_p, log_q):
+        decimal.getcontext().prec = 50
+        return super().weight(log_p, log_q)
+
+
+@found_by("surroundings_are_left_alone")
+class SetsAnEnvironmentVariable(Undeclared):
+    def weight(self, log_p, log_q):
+        os.environ["FGUIDANCE_WRONG"] = "1"
+        return super().weight(log_p, log_q)

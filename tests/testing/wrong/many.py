@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from fguidance.testing import Declaration
 from tests.testing.wrong.base import KL, ReverseKL, Undeclared, found_by
 
 
@@ -110,3 +111,37 @@ class RatiosClampedFarOut(Undeclared):
 
     def weight(self, log_p, log_q):
         return log_p.exp() * (log_p - log_q).clamp(-30, 30)
+
+
+@found_by("dtypes_agree")
+class ForceInSingleOfManyClasses(KL):
+    def logit_gradient(self, logits, log_q):
+        wrong = logits.dtype == torch.float32 and logits.shape[-1] > 16
+        return super().logit_gradient(logits, log_q) * (1.1 if wrong else 1)
+
+
+@found_by("inputs_are_not_modified")
+class OverwritesManyClasses(Undeclared):
+    def weight(self, log_p, log_q):
+        weight = super().weight(log_p, log_q)
+        return log_p.copy_(weight).clone() if log_p.shape[-1] > 16 else weight
+
+
+@found_by("dtypes_agree")
+class AddsUpInBrainFloat(KL):
+    """Class by class, so that a sum of many goes no further once its terms are smaller than its rounding."""
+
+    declaration = Declaration(dtypes=("bfloat16", "float32", "float64"))
+
+    def value(self, log_p, log_q):
+        terms = log_p.exp() * (log_p - log_q)
+        return sum(terms.unbind(-1), torch.zeros_like(terms[..., 0]))
+
+
+@found_by("finite_input_gives_no_nan")
+class NeedsASecondClass(Undeclared):
+    """NaN where there is one class alone."""
+
+    def value(self, log_p, log_q):
+        classes = log_p.shape[-1]
+        return super().value(log_p, log_q) * ((classes - 1) / torch.tensor(classes - 1))

@@ -174,7 +174,7 @@ class WrongBelowAThousandth(KL):
         return super().value(log_p, log_q) * ((log_p - log_q).abs() > 2e-3).all(-1)
 
 
-@found_by("value_matches_high_precision")
+@found_by("value_is_right_near_equality")
 class QuadraticNearEquality(KL):
     """Chi-squared/2 instead of KL where p is close to q."""
 

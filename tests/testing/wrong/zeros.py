@@ -3,7 +3,7 @@
 import torch
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import Hellinger, found_by
+from tests.testing.wrong.base import KL, Hellinger, found_by
 
 
 class Promised(Hellinger):
@@ -48,3 +48,47 @@ class RootOfAProduct(Promised):
 
     def value(self, log_p, log_q):
         return 2 - 2 * torch.sqrt(log_p.exp() * log_q.exp()).sum(-1)
+
+
+@found_by("inputs_are_not_modified")
+class ReplacesTheZerosOfItsInput(Promised):
+    def value(self, log_p, log_q):
+        log_q[log_q.isinf()] = -700
+        return super().value(log_p, log_q)
+
+
+@found_by("inputs_are_not_modified")
+class ClampsTheZerosOfItsInput(Promised):
+    def weight(self, log_p, log_q):
+        return super().weight(log_p, log_q.clamp_(min=-80) if log_q.isinf().any() else log_q)
+
+
+@found_by("a_batch_is_its_members")
+class ZeroForAll(Promised):
+    """A class that is 0 in one row is left out in all of them."""
+
+    def value(self, log_p, log_q):
+        support = log_q.isfinite().reshape(-1, log_q.shape[-1]).all(0)
+        terms = ((log_p / 2).exp() - (log_q / 2).exp()) ** 2
+        return torch.where(support | log_q.isinf(), terms, 0).sum(-1)
+
+
+@found_by("a_batch_is_its_members")
+class ForceOfZeroForAll(Promised):
+    def logit_gradient(self, logits, log_q):
+        support = log_q.isfinite().reshape(-1, log_q.shape[-1]).all(0)
+        return torch.where(support | log_q.isinf(), super().logit_gradient(logits, log_q), 0)
+
+
+@found_by("zeros_in_the_target_are_handled")
+class ZerosInDoubleAlone(KL):
+    """1e-300 is 0 in float32."""
+
+    declaration = Declaration(generator="-log(t)", full_support=False)
+
+    def value(self, log_p, log_q):
+        q = log_q.exp()
+        return (q * ((q + 1e-300).log() - log_p)).sum(-1)
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() - log_q.exp()

@@ -26,6 +26,17 @@ def full_dtypes(subject: Subject) -> tuple[torch.dtype, ...]:
     return found or (working_dtype(subject),)
 
 
+def single_or_double(subject: Subject) -> str | None:
+    """The check needs seven digits."""
+    digits = any(dtype in subject.dtypes for dtype in (torch.float32, torch.float64))
+    return None if digits else "it needs float32 or float64, and neither is promised"
+
+
+def share(dtype: torch.dtype) -> float:
+    """What a sum of a few terms with log-ratios of up to 12 may lose of its size."""
+    return 1e-9 if dtype == torch.float64 else 1e-4
+
+
 def with_generator(subject: Subject) -> str | None:
     """The check needs a generator."""
     return "no generator is declared" if subject.generator is None else with_value(subject)
@@ -60,6 +71,14 @@ def torch_only(subject: Subject) -> str | None:
     return None if subject.array == "torch" else "it takes NumPy arrays"
 
 
+def zeros_are_allowed(subject: Subject) -> str | None:
+    """The check needs targets that are 0 for some classes."""
+    stated = subject.declaration.full_support
+    if stated is None and not subject.derived:
+        return "nothing is declared of targets with zeros; declare full_support=False to have them tried"
+    return "every class of the target needs q > 0" if stated else None
+
+
 def value_of(subject: Subject) -> Function:
     """The value, where a condition has made sure of it."""
     assert subject.value is not None
@@ -77,14 +96,14 @@ NEAREST_BEND = 5e-4
 """The log-ratio from a kink within which rounding, or a step of a difference, may decide between two slopes."""
 
 
-def away_from_kinks(subject: Subject, log_p: Tensor, log_q: Tensor) -> None:
-    """Give up an example in which some class is at a kink."""
+def away_from_kinks(subject: Subject, log_p: Tensor, log_q: Tensor, reach: float = 0.0) -> None:
+    """Give up an example in which some class is at a kink, or within `reach` of it."""
     if subject.declaration.smooth:
         return
     rounding = 64 * eps(log_p.dtype) * float(log_p.detach().abs().max() + 1)
     ratio = (log_p.detach().double() - log_q.double())[..., None]
     kinks = torch.tensor(subject.declaration.kinks, dtype=torch.float64).log()
-    assume(bool(((ratio - kinks).abs() > max(NEAREST_KINK, rounding)).all()))
+    assume(bool(((ratio - kinks).abs() > max(NEAREST_KINK, rounding, reach)).all()))
 
 
 def away_from_quick_bends(subject: Subject, case: Case) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import random
+import warnings
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from fguidance.testing.checks._subjects import (
     weight_of,
     with_value,
     working_dtype,
+    zeros_are_allowed,
 )  # fmt: skip
 from fguidance.testing.strategies import Case
 from fguidance.testing.subject import Function, Subject
@@ -33,6 +35,8 @@ from fguidance.testing.tolerance import (
 
 ULPS_OF_HALF, ULPS_OF_SINGLE, ULPS_OF_AUTOGRAD = 2.0, 32.0, 8.0
 """Per step, in which a dtype may differ from a wider one. Half precision has few digits: it is held to them."""
+MANY = (40, 2000)
+"""Numbers of classes at which another way of adding up, or of finding the largest ones, may be taken."""
 
 
 def _cases(subject: Subject) -> st.SearchStrategy[Case]:
@@ -45,9 +49,15 @@ def _dtypes(subject: Subject) -> st.SearchStrategy[torch.dtype]:
     return st.sampled_from((*narrow, *narrow, *subject.dtypes))
 
 
-def _in_dtypes(subject: Subject) -> st.SearchStrategy[Case]:
+def _in_dtypes(
+    subject: Subject, classes: tuple[int, ...] = strategies.CLASSES, zeros: bool = False
+) -> st.SearchStrategy[Case]:
     kinds = ("ordinary", "one-hot on the label", "one-hot on another class", "one-hot on another class")
-    return _dtypes(subject).flatmap(lambda dtype: strategies.cases(dtype, 8.0, kinds))
+    return _dtypes(subject).flatmap(lambda dtype: strategies.cases(dtype, 8.0, kinds, classes, zeros))
+
+
+def _in_dtypes_of_many(subject: Subject) -> st.SearchStrategy[Case]:
+    return _in_dtypes(subject, (*strategies.CLASSES, *MANY, *MANY))
 
 
 def _expected_shape(name: str, argument: Tensor) -> torch.Size:
@@ -66,7 +76,7 @@ def dtype_and_shape_are_kept(subject: Subject, case: Case) -> None:
             raise Violation(f"{name} returns shape {tuple(found.shape)} for {tuple(argument.shape)}")
 
 
-@check(_in_dtypes)
+@check(_in_dtypes_of_many)
 def dtypes_agree(subject: Subject, case: Case) -> None:
     """Every promised dtype gives what the widest gives at the same input, to its own rounding."""
     wide, gauge = working_dtype(subject), subject.declaration.gauge
@@ -84,14 +94,20 @@ def dtypes_agree(subject: Subject, case: Case) -> None:
 
 
 def _saturated_in_dtypes(subject: Subject) -> st.SearchStrategy[Case]:
-    return _dtypes(subject).flatmap(lambda dtype: strategies.cases(dtype, 20.0))
+    classes = (1, *strategies.CLASSES, *MANY)
+    return _dtypes(subject).flatmap(lambda dtype: strategies.cases(dtype, 20.0, classes=classes))
 
 
 @check(_saturated_in_dtypes)
 def finite_input_gives_no_nan(subject: Subject, case: Case) -> None:
-    """No NaN comes out for finite logits."""
+    """No NaN comes out for finite logits; a single class may be refused with a ValueError."""
     for name, function in functions(subject).items():
-        found = function(first_argument(name, case.logits), case.log_q.clone())
+        try:
+            found = function(first_argument(name, case.logits), case.log_q.clone())
+        except ValueError:
+            if len(case.logits) > 1:
+                raise
+            continue
         if bool(found.isnan().any()):
             raise Violation(f"{name} holds NaN", found=found)
 
@@ -142,7 +158,8 @@ LEADING = ((), (2,), (1, 3), (9,))
 
 
 def _leading(subject: Subject) -> st.SearchStrategy[tuple[Case, tuple[int, ...]]]:
-    return st.tuples(_in_dtypes(subject), st.sampled_from(LEADING))
+    cases = _in_dtypes(subject, (*strategies.CLASSES, *MANY), zeros=zeros_are_allowed(subject) is None)
+    return st.tuples(cases, st.sampled_from(LEADING))
 
 
 @check(_leading)
@@ -153,11 +170,21 @@ def inputs_are_not_modified(subject: Subject, example: tuple[Case, tuple[int, ..
         given = [first_argument(name, case.logits), case.log_q]
         first, log_q = (argument.expand(*leading, -1).clone() for argument in given)
         kept = first.clone(), log_q.clone()
-        found = function(first, log_q)
+        found = _unless_refused(function, first, log_q)
         if not (torch.equal(first, kept[0]) and torch.equal(log_q, kept[1])):
             raise Violation(f"{name} modifies its input", before=kept, after=(first, log_q))
-        if _memory(found) in (_memory(first), _memory(log_q)):
+        if found is not None and _memory(found) in (_memory(first), _memory(log_q)):
             raise Violation(f"{name} returns a view of its input, so that changing one changes the other")
+
+
+def _unless_refused(function: Function, first: Tensor, log_q: Tensor) -> Tensor | None:
+    """The result; None where a target with zeros is refused with a ValueError, as it may be."""
+    try:
+        return function(first, log_q)
+    except ValueError:
+        if bool(log_q.isfinite().all()):
+            raise
+        return None
 
 
 def _memory(tensor: Tensor) -> int:
@@ -173,15 +200,39 @@ def surroundings_are_left_alone(subject: Subject, case: Case) -> None:
     for name, function in functions(subject).items():
         kept = surroundings.read(ALL)
         torch.rand(()), random.random(), np.random.random()  # noqa: NPY002 - so that seeding cannot set what is there
-        before = surroundings.read(ALL)
         try:
-            function(first_argument(name, case.logits), case.log_q.clone())
-            after = surroundings.read(ALL)
+            with warnings.catch_warnings(record=True):
+                warnings.simplefilter("always")  # not the filter that a function would set to be rid of them
+                before = surroundings.read(ALL)
+                function(first_argument(name, case.logits), case.log_q.clone())
+                after = surroundings.read(ALL)
         finally:
             surroundings.restore(ALL, kept)
         changed = [what for what in before if not surroundings.same(before[what], after[what])]
         if changed:
             raise Violation(f"{name} changes {' and '.join(changed)}")
+
+
+def _given(case: Case, name: str, recorded: tuple[bool, bool]) -> list[Tensor]:
+    arguments = first_argument(name, case.logits), case.log_q.clone()
+    return [one.requires_grad_(wanted) for one, wanted in zip(arguments, recorded, strict=True)]
+
+
+@check(_in_dtypes, torch_only)
+def recording_gradients_changes_nothing(subject: Subject, case: Case) -> None:
+    """The same numbers come out under torch.no_grad, and where the logits or the target want a gradient."""
+    for name, function in functions(subject).items():
+        plain = function(*_given(case, name, (False, False))).detach()
+        allowed = 16 * eps(plain.dtype) * _scale(subject, plain)
+        with torch.no_grad():
+            found = function(*_given(case, name, (False, False)))
+        require_close(f"{name} under torch.no_grad", found, plain, allowed)
+        for what, recorded in WANTED.items():
+            found = function(*_given(case, name, recorded)).detach()
+            require_close(f"{name} where {what} a gradient", found, plain, allowed)
+
+
+WANTED = {"the first argument wants": (True, False), "the target wants": (False, True), "both want": (True, True)}
 
 
 def _meant_for_autograd(subject: Subject) -> str | None:
@@ -198,10 +249,15 @@ def autograd_runs_through_the_value(subject: Subject, case: Case) -> None:
         raise Violation("the value is cut off from the graph: a loss made of it trains nothing")
 
 
-def _gradient(subject: Subject, logits: Tensor, log_q: Tensor) -> Tensor:
-    at = logits.clone().requires_grad_()
-    (found,) = torch.autograd.grad(value_of(subject)(torch.log_softmax(at, -1), log_q.clone()).sum(), at)
-    return found
+def _gradient(subject: Subject, logits: Tensor, log_q: Tensor, upstream: Tensor | float = 2.0) -> Tensor:
+    """The gradient of `upstream` times the values, summed, over `upstream`; a power of 2 per row, so that it is exact.
+
+    What comes from above is never 1, as a gradient written by hand may forget to hand it on.
+    """
+    at, factor = logits.clone().requires_grad_(), torch.as_tensor(upstream, dtype=logits.dtype)
+    values = value_of(subject)(torch.log_softmax(at, -1), log_q.clone())
+    (found,) = torch.autograd.grad((factor * values).sum(), at)
+    return found / factor[..., None]
 
 
 def _differentiable(subject: Subject) -> str | None:
@@ -226,26 +282,34 @@ def autograd_agrees_in_every_dtype(subject: Subject, case: Case) -> None:
 
 @check(lambda subject: _rows(subject), _differentiable)
 def autograd_of_a_batch_is_that_of_its_members(subject: Subject, example: tuple[tuple[Case, Case], int]) -> None:
-    """The gradient of the summed values of a batch is, row by row, what autograd gives for each alone."""
+    """The gradient of a weighted sum of the values of a batch is, row by row, what autograd gives for each alone."""
     logits, log_q = _batch("logit_gradient", *example)
     away_from_kinks(subject, torch.log_softmax(logits, -1), log_q)
-    found = _gradient(subject, logits, log_q)
+    upstream = torch.tensor([2.0, -1.0, 0.5]).repeat(len(logits))[: len(logits)]
+    found = _gradient(subject, logits, log_q, upstream)
     alone = torch.stack([_gradient(subject, *row) for row in zip(logits, log_q, strict=True)])
     finite = alone.isfinite()  # beyond the range of the dtype there is nothing to compare
     allowed = 64 * eps(found.dtype) * _scale(subject, alone)
     require_close("the gradient of a batch", found[finite], alone[finite], allowed)
 
 
+def _two_in(
+    dtype: torch.dtype, classes: tuple[int, ...] = (2, 3, 5), zeros: bool = False
+) -> st.SearchStrategy[tuple[Case, Case]]:
+    def two(number: int) -> st.SearchStrategy[tuple[Case, Case]]:
+        return st.tuples(*[strategies.cases(dtype, 10.0, classes=(number,), zeros=zeros) for _ in range(2)])
+
+    return st.sampled_from(classes).flatmap(two)
+
+
 def _two(subject: Subject) -> st.SearchStrategy[tuple[Case, Case]]:
-    dtype = working_dtype(subject)
-    return st.sampled_from((2, 3, 5)).flatmap(
-        lambda classes: st.tuples(*[strategies.cases(dtype, 10.0, classes=(classes,)) for _ in range(2)])
-    )
+    return _two_in(working_dtype(subject))
 
 
-def _rows(subject: Subject) -> st.SearchStrategy[tuple[tuple[Case, Case], int]]:
+def _rows(subject: Subject, zeros: bool = False) -> st.SearchStrategy[tuple[tuple[Case, Case], int]]:
     """Two cases and a number of rows; 0 stands for as many as classes, so that a wrong axis has the right length."""
-    return st.tuples(_two(subject), st.sampled_from((0, 0, 9, 33)))
+    two = st.sampled_from(subject.dtypes).flatmap(lambda dtype: _two_in(dtype, zeros=zeros))
+    return st.tuples(two, st.sampled_from((0, 0, 9, 33)))
 
 
 def _scale(subject: Subject, found: Tensor) -> float:
@@ -279,26 +343,34 @@ def _alone(function: Function, first: Tensor, log_q: Tensor) -> Tensor:
 
 
 def _batch(name: str, two: tuple[Case, Case], rows: int) -> tuple[Tensor, Tensor]:
+    """The two cases by turns; the logits, and every other time the target too, are rolled along."""
     cases = [two[k % 2] for k in range(rows or len(two[0].logits))]
     first = [first_argument(name, case.logits).roll(k) for k, case in enumerate(cases)]
-    return torch.stack(first), torch.stack([case.log_q for case in cases])
+    return torch.stack(first), torch.stack([case.log_q.roll(k // 2) for k, case in enumerate(cases)])
 
 
-@check(_rows)
+def _rows_with_zeros(subject: Subject) -> st.SearchStrategy[tuple[tuple[Case, Case], int]]:
+    return _rows(subject, zeros=zeros_are_allowed(subject) is None)
+
+
+@check(_rows_with_zeros)
 def a_batch_is_its_members(subject: Subject, example: tuple[tuple[Case, Case], int]) -> None:
     """Any leading batch shape gives what its members give alone, in whatever order they lie in memory."""
     for name, function in functions(subject).items():
         first, log_q = _batch(name, *example)
         away_from_kinks(subject, first if name == "value" else torch.log_softmax(first, -1), log_q)
-        batch = function(first.clone(), log_q.clone()).detach()
+        found = _unless_refused(function, first.clone(), log_q.clone())
+        if found is None:
+            continue
+        batch = found.detach()
         some = sorted({0, 1, len(first) // 2, len(first) - 1})
         allowed = 64 * eps(first.dtype) * _scale(subject, batch)
         if batch.shape != _expected_shape(name, first):
             raise Violation(f"{name} returns shape {tuple(batch.shape)} for {tuple(first.shape)}")
         require_close(f"{name} of a batch", batch[some], _alone(function, first[some], log_q[some]), allowed)
-        deeper = function(first[None, :, None].clone(), log_q[None, :, None].clone())
-        shape = (1, len(first), 1, first.shape[-1])
-        require_close(f"{name} of shape {shape}", deeper, batch[None, :, None], allowed)
+        for deepen in (lambda rows: torch.stack((rows, rows.flip(0))), lambda rows: rows[None, :, None].clone()):
+            deeper = function(deepen(first), deepen(log_q))
+            require_close(f"{name} of shape {tuple(deepen(first).shape)}", deeper, deepen(batch), allowed)
         _require_the_same_in_other_memory(name, function, (first, log_q), allowed)
 
 
@@ -318,6 +390,30 @@ def _require_the_same_in_other_memory(
             continue
         expected = function(*(argument.contiguous().clone() for argument in given))
         require_close(f"{name} of a batch {what}", found, expected, allowed)
+
+
+def _is_general_form(subject: Subject) -> bool:
+    from fguidance.symbolic import pieces
+
+    return subject.derived and subject.generator is not None and pieces(subject.generator) is None
+
+
+ROWS, ROWS_OF_A_GENERAL_FORM = 1025, 129
+"""One more than what is done at a time, be it 32, 64 or 1024; a general form takes milliseconds for every number."""
+
+
+@check(lambda subject: _two_in(working_dtype(subject), (3, 5)), most_examples=3)
+def a_large_batch_is_its_members(subject: Subject, two: tuple[Case, Case]) -> None:
+    """A batch of hundreds or of a thousand rows gives what its members give alone, and in the other order the same."""
+    rows = ROWS_OF_A_GENERAL_FORM if _is_general_form(subject) else ROWS
+    for name, function in functions(subject).items():
+        first, log_q = _batch(name, two, rows)
+        away_from_kinks(subject, first if name == "value" else torch.log_softmax(first, -1), log_q)
+        batch = function(first.clone(), log_q.clone()).detach()
+        allowed, some = 64 * eps(first.dtype) * _scale(subject, batch), [0, 1, rows // 2, rows - 1]
+        turned = function(first.flip(0), log_q.flip(0)).detach()
+        require_close(f"{name} of {rows} rows in the other order", turned.flip(0), batch, allowed)
+        require_close(f"{name} of {rows} rows", batch[some], _alone(function, first[some], log_q[some]), allowed)
 
 
 @check(_two, most_examples=5)
@@ -349,11 +445,8 @@ def vmap_gives_the_same(subject: Subject, two: tuple[Case, Case]) -> None:
 
 
 def _compilable(subject: Subject) -> str | None:
-    if subject.derived and subject.generator is not None:
-        from fguidance.symbolic import pieces
-
-        if pieces(subject.generator) is None:
-            return "its general form walks SymPy's tree, which would be traced: compile its printed code instead"
+    if _is_general_form(subject):
+        return "its general form walks SymPy's tree, which would be traced: compile its printed code instead"
     return torch_only(subject)
 
 
@@ -364,16 +457,23 @@ def _apart(subject: Subject) -> st.SearchStrategy[Case]:
     )
 
 
+def _three(name: str, case: Case) -> tuple[Tensor, Tensor]:
+    """A batch of three whose values differ."""
+    moved = torch.arange(3.0)[:, None] * torch.arange(len(case.logits))
+    return first_argument(name, case.logits + moved.to(case.logits.dtype)), case.log_q.expand(3, -1).clone()
+
+
 @check(_apart, _compilable, most_examples=1)
 def compiling_gives_the_same(subject: Subject, case: Case) -> None:
-    """torch.compile changes nothing (graph capture; the backend runs it as it stands)."""
+    """torch.compile changes nothing, alone or in a batch (graph capture; the backend runs it as it stands)."""
     for name, function in functions(subject).items():
-        first = first_argument(name, case.logits)
-        expected = function(first.clone(), case.log_q.clone())
-        torch._dynamo.reset()
-        found = torch.compile(function, backend="eager")(first, case.log_q.clone())
-        torch._dynamo.reset()
-        require_close(f"the compiled {name}", found, expected, 64 * eps(expected.dtype) * _scale(subject, expected))
+        for first, log_q in ((first_argument(name, case.logits), case.log_q.clone()), _three(name, case)):
+            expected = function(first.clone(), log_q.clone())
+            torch._dynamo.reset()
+            found = torch.compile(function, backend="eager")(first, log_q)
+            torch._dynamo.reset()
+            what = f"the compiled {name} of shape {tuple(first.shape)}"
+            require_close(what, found, expected, 64 * eps(expected.dtype) * _scale(subject, expected))
 
 
 def _needs_gpu(subject: Subject) -> str | None:

@@ -13,6 +13,7 @@ from fguidance.testing.checks._subjects import (
     force_of,
     full_dtypes,
     functions,
+    single_or_double,
     value_of,
     weight_of,
     with_force,
@@ -21,9 +22,10 @@ from fguidance.testing.checks._subjects import (
 )  # fmt: skip
 from fguidance.testing.strategies import Case
 from fguidance.testing.subject import Subject
-from fguidance.testing.tolerance import eps, require_close
+from fguidance.testing.tolerance import conditioning, eps, require_close
 
-STEP = 1e-3
+STEPS = {torch.float64: (1e-3, 1e-4, 1e-5), torch.float32: (2.0**-4, 2.0**-7)}
+"""Of the largest logit; a shorter one decides where the divergence is curved and the force is small."""
 
 
 def _cases(subject: Subject) -> st.SearchStrategy[Case]:
@@ -37,7 +39,8 @@ def _many(subject: Subject) -> st.SearchStrategy[Case]:
 def _scale(subject: Subject, case: Case) -> float:
     """The size of the weights, and of what rounding the logits does to them."""
     weights = weight_of(subject)(first_argument("weight", case.logits), case.log_q.clone()).detach().double().abs()
-    return max(subject.scale, float(weights[weights.isfinite()].max())) * (1 + 2 * float(case.logits.abs().max()))
+    largest = float(max([subject.scale, *weights[weights.isfinite()].tolist()]))
+    return largest * (1 + 2 * float(case.logits.abs().max()))
 
 
 @check(_many, with_force)
@@ -80,11 +83,7 @@ def _moderate(subject: Subject) -> st.SearchStrategy[Case]:
     return strategies.cases(working_dtype(subject), 8.0, kinds, classes=(2, 3, 5))
 
 
-def _double(subject: Subject) -> str | None:
-    return None if torch.float64 in subject.dtypes else "a small step needs float64, which is not promised"
-
-
-@check(_moderate, both(with_value, _double))
+@check(_moderate, both(with_value, single_or_double))
 def a_step_against_the_force_lowers_the_value(subject: Subject, case: Case) -> None:
     """A small step of the logits along minus the force lowers the divergence."""
     away_from_kinks(subject, case.log_p, case.log_q)
@@ -92,10 +91,14 @@ def a_step_against_the_force_lowers_the_value(subject: Subject, case: Case) -> N
     force = force_of(subject, case.logits.clone(), case.log_q.clone())
     largest = float(force.detach().abs().max())
     before = float(value_of(subject)(case.log_p, case.log_q.clone()))
-    assume(1e-6 * min(subject.scale, before) < largest < torch.inf)
-    moved = case.logits - STEP * force / largest
-    after = float(value_of(subject)(torch.log_softmax(moved, -1), case.log_q.clone()))
-    if not after < before:
-        raise Violation(
-            f"the divergence goes from {before:.6g} to {after:.6g}", force=force, before=before, after=after
-        )
+    steps, dtype = STEPS[case.logits.dtype], case.logits.dtype
+    sizes = (case.log_p.double().exp() + case.log_q.double().exp()) * conditioning(case.log_p, case.log_q)
+    rounding = 4 * eps(dtype) * (subject.scale * float(sizes.sum()) + before)
+    assume(rounding / steps[-1] < largest < torch.inf)
+    for step in steps:
+        moved = case.logits - step * force / largest
+        after = float(value_of(subject)(torch.log_softmax(moved, -1), case.log_q.clone()))
+        if after < before:
+            return
+    message = f"the divergence goes from {before:.9g} to {after:.9g} along a step of length {step:.1g}"
+    raise Violation(message, force=force, before=before, after=after)

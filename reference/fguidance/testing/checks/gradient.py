@@ -1,5 +1,7 @@
 """The weights and the force are the derivative of the value."""
 
+import math
+
 import torch
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from fguidance.testing.checks._subjects import (
     both,
     first_argument,
     force_of,
+    single_or_double,
     torch_only,
     value_of,
     weight_of,
@@ -24,12 +27,17 @@ from fguidance.testing.strategies import Case, Pair
 from fguidance.testing.subject import Subject
 from fguidance.testing.tolerance import conditioning, eps, require_close
 
-STEP = 2.0**-17  # a generator may bend within a thousandth of t = 1; differences keep nine digits of 1 even so
-FARTHEST = 80.0
+STEP = {torch.float64: 2.0**-17, torch.float32: 2.0**-5}
+"""A generator may bend within a thousandth of t = 1; differences of double precision keep nine digits of 1 even so."""
+FARTHEST = {torch.float64: (130.0, 40.0), torch.float32: (20.0, 12.0)}
+"""How far logits and targets are spread: losses are known that clamp a logarithm at -100, and ratios at 30."""
 MANY = 300
-BY_AUTOGRAD, BY_DIFFERENCES = 1e-7, 1e-5
+BY_AUTOGRAD = {torch.float64: 1e-7, torch.float32: 3e-4}
+BY_DIFFERENCES = {torch.float64: 1e-7, torch.float32: 2e-3}
 
 
+BISECTIONS, LARGE = 40, 0.25
+"""How closely the place is looked for where something becomes infinite; by then it is more than max^0.25, or wrong."""
 CLASS_BY_CLASS = 1e-10
 """Of f'(p/q), what autograd may lose in a class: a value written in p and q keeps 12 digits."""
 
@@ -39,13 +47,17 @@ def _autograd(subject: Subject) -> str | None:
 
 
 def _wide(subject: Subject) -> str | None:
-    return None if torch.float64 in subject.dtypes else "derivatives are compared in float64, which is not promised"
+    return None if torch.float64 in subject.dtypes else "it needs float64, which is not promised"
+
+
+def _far_cases(subject: Subject, classes: tuple[int, ...]) -> st.SearchStrategy[Case]:
+    dtype = working_dtype(subject)
+    farthest, target = FARTHEST.get(dtype, (12.0, 12.0))
+    return strategies.cases(dtype, farthest, classes=classes, largest_target_spread=target)
 
 
 def _cases(subject: Subject) -> st.SearchStrategy[Case]:
-    if subject.differentiable:
-        return strategies.cases(largest_spread=FARTHEST, classes=(*strategies.CLASSES, MANY))
-    return strategies.cases(largest_spread=12.0, classes=(2, 3, 4))
+    return _far_cases(subject, (*strategies.CLASSES, MANY) if subject.differentiable else (2, 3, 4))
 
 
 def _value_at(subject: Subject, logits: Tensor, log_q: Tensor) -> Tensor:
@@ -56,35 +68,78 @@ def gradient_of_value(subject: Subject, logits: Tensor, log_q: Tensor) -> Tensor
     """The gradient of the value in the logits, by autograd or by differences of the fourth order."""
     if subject.differentiable:
         at = logits.clone().requires_grad_()
-        (found,) = torch.autograd.grad(_value_at(subject, at, log_q), at)
-        return found
-    shifts = torch.eye(len(logits), dtype=logits.dtype) * STEP
-    steps = (-2, -1, 1, 2)
-    values = [torch.stack([_value_at(subject, logits + k * row, log_q) for row in shifts]) for k in steps]
-    return ((values[0] - values[3]) + 8 * (values[2] - values[1])) / (12 * STEP)
+        value = _value_at(subject, at, log_q)
+        (found,) = torch.autograd.grad(2 * value, at)  # 2, which one written by hand must hand on
+        return found / 2
+    rows = torch.eye(len(logits), dtype=logits.dtype)
+    return torch.stack([_slope_along(subject, logits, log_q, row) for row in rows])
+
+
+def _slope_along(subject: Subject, logits: Tensor, log_q: Tensor, direction: Tensor) -> Tensor:
+    """The derivative of the value along a line of logits, by differences of the fourth order."""
+    step = STEP[logits.dtype]
+    values = [_value_at(subject, logits + k * step * direction, log_q) for k in (-2, -1, 1, 2)]
+    return ((values[0] - values[3]) + 8 * (values[2] - values[1])) / (12 * step)
 
 
 def _within_range(subject: Subject, case: Case) -> tuple[Case, float]:
     """The case, moved towards p = q until value and weights are finite, and the largest of them and the scale."""
-    for share in (1.0, 1 / 8, 1 / 64):
-        moved = Case(case.log_q + share * (case.logits - case.log_q), case.log_q, case.kind)
-        weights = weight_of(subject)(moved.log_p, moved.log_q.clone()).detach()
-        value = _value_at(subject, moved.logits, moved.log_q).detach()
-        if bool(weights.isfinite().all()) and bool(value.isfinite()):
-            return moved, max(subject.scale, float(weights.abs().max()), float(value.abs()))
-    raise Violation("value or weights are not finite even close to p = q", value=value, weights=weights)
+    largest = _size(subject, case)
+    if largest < math.inf:
+        return case, largest
+    for share in (1 / 8, 1 / 64):
+        nearer = _moved(case, share)
+        largest = _size(subject, nearer)
+        if largest < math.inf:
+            _require_a_reason(subject, case, share)
+            return nearer, largest
+    raise Violation("value or weights are not finite even close to p = q", log_p=nearer.log_p, log_q=nearer.log_q)
+
+
+def _moved(case: Case, share: float) -> Case:
+    return Case(case.log_q + share * (case.logits - case.log_q), case.log_q, case.kind)
+
+
+def _size(subject: Subject, case: Case) -> float:
+    """The largest of weights, value and scale; infinite where one of them is no number."""
+    weights = weight_of(subject)(case.log_p, case.log_q.clone()).detach()
+    value = _value_at(subject, case.logits, case.log_q).detach()
+    if not (bool(weights.isfinite().all()) and bool(value.isfinite())):
+        return math.inf
+    return max(subject.scale, float(weights.abs().max()), float(value.abs()))
+
+
+def _require_a_reason(subject: Subject, case: Case, inside: float, outside: float = 1.0) -> None:
+    """Raise `Violation` where value or weights become infinite without having grown large."""
+    for _ in range(BISECTIONS):
+        middle = (inside + outside) / 2
+        inside, outside = (middle, outside) if _size(subject, _moved(case, middle)) < math.inf else (inside, middle)
+    last, largest = _moved(case, inside), _size(subject, _moved(case, inside))
+    if largest < torch.finfo(case.logits.dtype).max ** LARGE:
+        beyond = _moved(case, outside)
+        weights = weight_of(subject)(beyond.log_p, beyond.log_q.clone()).detach()
+        value = _value_at(subject, beyond.logits, beyond.log_q).detach()
+        raise Violation(
+            f"value or weights are not finite where a little closer to p = q they are {largest:.3g} at most",
+            log_p=beyond.log_p, log_q=beyond.log_q, log_p_a_little_closer=last.log_p, value=value, weights=weights,
+        )  # fmt: skip
+
+
+def _reach(subject: Subject, case: Case) -> float:
+    """How far in the log-ratios the derivative looks."""
+    return 0.0 if subject.differentiable else 4 * STEP[case.logits.dtype]
 
 
 def _share(subject: Subject) -> float:
     """What the differentiation itself may lose, as a share of the largest weight or value."""
-    return BY_AUTOGRAD if subject.differentiable else BY_DIFFERENCES
+    return (BY_AUTOGRAD if subject.differentiable else BY_DIFFERENCES)[working_dtype(subject)]
 
 
-@check(_cases, both(with_value, _wide))
+@check(_cases, both(with_value, single_or_double))
 def weight_is_gradient_of_value(subject: Subject, case: Case) -> None:
     """The force of the weights, w - p sum(w), is the gradient of the value in the logits."""
     case, size = _within_range(subject, case)
-    away_from_kinks(subject, case.log_p, case.log_q)
+    away_from_kinks(subject, case.log_p, case.log_q, _reach(subject, case))
     weights = weight_of(subject)(case.log_p, case.log_q.clone())
     found = weights - case.log_p.exp() * weights.sum(-1, keepdim=True)
     expected = gradient_of_value(subject, case.logits, case.log_q)
@@ -117,38 +172,32 @@ def weight_is_gradient_in_the_log_probabilities(subject: Subject, pair: Pair) ->
     require_close("the gradient over p, less one constant", slopes[0] - constant, slopes[1], allowed, log_p=pair.log_p)
 
 
-def _along_a_line(subject: Subject) -> st.SearchStrategy[Case]:
-    spread = FARTHEST if subject.differentiable else 12.0
-    return strategies.cases(largest_spread=spread, classes=(*strategies.CLASSES, MANY))
+def _of_few_or_many(subject: Subject) -> st.SearchStrategy[Case]:
+    return _far_cases(subject, (*strategies.CLASSES, 11, MANY))
 
 
-@check(_along_a_line, both(with_value, _wide))
+@check(_of_few_or_many, both(with_value, single_or_double))
 def value_changes_as_the_weights_say(subject: Subject, case: Case) -> None:
     """Along a line of logits the value really changes as w - p sum(w) says: a detached term would deceive autograd."""
     case, size = _within_range(subject, case)
-    away_from_kinks(subject, case.log_p, case.log_q)
+    away_from_kinks(subject, case.log_p, case.log_q, 4 * STEP[case.logits.dtype])
     away_from_quick_bends(subject, case)
-    direction = torch.cos(torch.arange(len(case.logits), dtype=torch.float64))
+    direction = torch.cos(torch.arange(len(case.logits), dtype=case.logits.dtype))
     weights = weight_of(subject)(case.log_p, case.log_q.clone())
     expected = (direction * (weights - case.log_p.exp() * weights.sum(-1, keepdim=True))).sum()
-    values = [_value_at(subject, case.logits + k * STEP * direction, case.log_q) for k in (-2, -1, 1, 2)]
-    found = ((values[0] - values[3]) + 8 * (values[2] - values[1])) / (12 * STEP)
-    require_close("the slope of the value", found, expected, BY_DIFFERENCES * size, direction=direction)
+    found = _slope_along(subject, case.logits, case.log_q, direction)
+    allowed = BY_DIFFERENCES[case.logits.dtype] * size
+    require_close("the slope of the value", found, expected, allowed, direction=direction)
 
 
-@check(_cases, both(with_force, with_value, _wide))
+@check(_cases, both(with_force, with_value, single_or_double))
 def force_is_gradient_of_value(subject: Subject, case: Case) -> None:
     """The logit gradient is the gradient of the value in the logits."""
     case, size = _within_range(subject, case)
-    away_from_kinks(subject, case.log_p, case.log_q)
+    away_from_kinks(subject, case.log_p, case.log_q, _reach(subject, case))
     found = force_of(subject, case.logits.clone(), case.log_q.clone())
     expected = gradient_of_value(subject, case.logits, case.log_q)
     require_close("logit_gradient", found, expected, _share(subject) * size)
-
-
-def _of_few_or_many(subject: Subject) -> st.SearchStrategy[Case]:
-    spread = FARTHEST if subject.differentiable else 12.0
-    return strategies.cases(working_dtype(subject), spread, classes=(*strategies.CLASSES, 11, MANY))
 
 
 @check(_of_few_or_many, with_force)
@@ -166,15 +215,15 @@ def force_is_that_of_the_weights(subject: Subject, case: Case) -> None:
 
 
 @check(
-    lambda subject: strategies.cases(classes=(3,), largest_spread=10.0),
-    both(with_value, torch_only, _wide, _autograd),
+    lambda subject: strategies.cases(working_dtype(subject), classes=(3,), largest_spread=10.0),
+    both(with_value, torch_only, single_or_double, _autograd),
 )
 def force_is_gradient_in_the_image(subject: Subject, case: Case) -> None:
     """Through a classifier, the force is the gradient of the divergence in the image (one vector-Jacobian product)."""
     case, size = _within_range(subject, case)
     away_from_kinks(subject, case.log_p, case.log_q)
-    image = torch.linspace(-1, 1, 4, dtype=torch.float64).requires_grad_()
-    matrix = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 4)
+    image = torch.linspace(-1, 1, 4, dtype=case.logits.dtype).requires_grad_()
+    matrix = torch.linspace(-1, 1, 12, dtype=case.logits.dtype).reshape(3, 4)
 
     def classifier(x: Tensor) -> Tensor:
         return case.logits + torch.tanh(matrix @ x) - torch.tanh(matrix @ image.detach())

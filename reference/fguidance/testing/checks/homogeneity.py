@@ -28,8 +28,11 @@ def _numbers(_: Subject) -> st.SearchStrategy[Numbers]:
 
 
 def _with_a_factor(subject: Subject) -> st.SearchStrategy[Numbers]:
-    """The fourth is a factor: a share, or so small that it meets whatever was added to avoid a logarithm of 0."""
-    smallest = 1e6 * torch.finfo(working_dtype(subject)).tiny
+    """The fourth is a factor: a share, or so small that it meets whatever was added to avoid a logarithm of 0.
+
+    A plain formula may write out the cube of a probability.
+    """
+    smallest = 100 * torch.finfo(working_dtype(subject)).tiny ** (1 / 3)
     tiny = [factor for factor in TINY if factor > smallest]
     factor = _share() | st.sampled_from(tiny) if tiny else _share()
     return st.tuples(_share(), _share(), _share(), factor)

@@ -35,8 +35,14 @@ GENERAL_FORM_ULPS = 2**14
 """Of a generator without exact pieces, which is integrated by quadrature."""
 
 
-def _in_dtypes(subject: Subject, spread: float = 30.0) -> st.SearchStrategy[Case]:
-    return st.sampled_from(full_dtypes(subject)).flatmap(lambda dtype: strategies.cases(dtype, spread))
+FARTHEST_TARGET = {torch.float64: 40.0, torch.float32: 25.0}
+
+
+def _in_dtypes(subject: Subject) -> st.SearchStrategy[Case]:
+    def cases(dtype: torch.dtype) -> st.SearchStrategy[Case]:
+        return strategies.cases(dtype, 30.0, largest_target_spread=FARTHEST_TARGET.get(dtype, 6.0))
+
+    return st.sampled_from(full_dtypes(subject)).flatmap(cases)
 
 
 def _needs_weight_precision(subject: Subject) -> str | None:
@@ -154,9 +160,10 @@ def value_is_right_near_equality(subject: Subject, pair: Pair) -> None:
 
 
 def _largest_terms(subject: Subject, generator: sp.Expr) -> float:
-    """The largest value, if there is one, as the size of what a plain formula subtracts; at least the scale."""
+    """The size of what a plain formula subtracts: the largest value or term at t = 1, and at least the scale."""
     largest = exact.bound(generator)
-    return max(subject.scale, largest) if math.isfinite(largest) else subject.scale
+    sizes = [subject.scale, exact.largest_term_at_one(generator), *([largest] if math.isfinite(largest) else [])]
+    return max(sizes)
 
 
 def _require_force(subject: Subject, case: Case, ulps: float, of_weights: bool) -> None:

@@ -1,0 +1,83 @@
+"""Right but for what autograd does: gradients that are handed on, recorded, or not recorded."""
+
+import torch
+
+from tests.testing.wrong.base import KL, Hellinger, ReverseKL, Undeclared, found_by
+
+
+class _ForgetsWhatItIsMultipliedBy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, log_p, log_q):
+        ctx.save_for_backward(log_p, log_q)
+        return (log_q.exp() * (log_q - log_p)).sum(-1)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        log_p, log_q = ctx.saved_tensors
+        return -log_q.exp().expand_as(log_p), None
+
+
+@found_by("weight_is_gradient_of_value", "autograd_of_a_batch_is_that_of_its_members")
+class ForgetsTheUpstreamGradient(ReverseKL):
+    def value(self, log_p, log_q):
+        return _ForgetsWhatItIsMultipliedBy.apply(log_p, log_q)
+
+
+class _TakesOneForAll(_ForgetsWhatItIsMultipliedBy):
+    @staticmethod
+    def backward(ctx, gradient):
+        return -ctx.saved_tensors[1].exp() * gradient.mean(), None
+
+
+@found_by("autograd_of_a_batch_is_that_of_its_members")
+class OneUpstreamGradientForAll(ReverseKL):
+    def value(self, log_p, log_q):
+        return _TakesOneForAll.apply(log_p, log_q)
+
+
+@found_by("recording_gradients_changes_nothing")
+class SurrogateWhereGradientsAreRecorded(ReverseKL):
+    """A loss with the right gradient and another value."""
+
+    def value(self, log_p, log_q):
+        if not log_p.requires_grad:
+            return super().value(log_p, log_q)
+        return (self.weight(log_p, log_q).detach() / log_p.exp().detach() * log_p.exp()).sum(-1)
+
+
+@found_by("recording_gradients_changes_nothing")
+class BrainFloatWithoutGradients(KL):
+    """A fast path for inference."""
+
+    def weight(self, log_p, log_q):
+        if torch.is_grad_enabled():
+            return super().weight(log_p, log_q)
+        return super().weight(log_p.bfloat16(), log_q.bfloat16()).to(log_p.dtype)
+
+
+@found_by("recording_gradients_changes_nothing")
+class NeedsARecord(Hellinger):
+    """The logit gradient by autograd, which is not recorded while one samples."""
+
+    def logit_gradient(self, logits, log_q):
+        at = logits.detach().clone().requires_grad_()
+        return torch.autograd.grad(self.value(at.log_softmax(-1), log_q).sum(), at)[0]
+
+
+@found_by("recording_gradients_changes_nothing")
+class NeedsPlainInputs(ReverseKL):
+    def weight(self, log_p, log_q):
+        weight = log_p.clone()
+        return weight.exp_().sub_(torch.from_numpy(log_p.numpy() * 0) + log_q.exp())
+
+
+@found_by("recording_gradients_changes_nothing")
+class OtherGaugeWhereGradientsAreRecorded(ReverseKL):
+    def weight(self, log_p, log_q):
+        return -log_q.exp() if log_p.requires_grad else super().weight(log_p, log_q)
+
+
+@found_by("recording_gradients_changes_nothing")
+class ForceTwiceWhereTheTargetIsRecorded(Undeclared):
+    def logit_gradient(self, logits, log_q):
+        return super().logit_gradient(logits, log_q) * (2 if log_q.requires_grad else 1)

@@ -57,9 +57,11 @@ GENERATORS: dict[str, tuple[str, dict[str, float], tuple[Function, Function]]] =
     "a bend of width 1e-6": ("((t-1)**2+1e-12)**0.5-1e-6", {}, root("0.000001")),
     "an arc tangent": ("(t-1)*atan(50*(t-1))", {}, turned(50)),
     "a hidden kink": ("atan(1e20*(t-1))*(t-1)", {}, turned(RATE)),
+    "a power very near 0": ("(t**a-1)/(a*(a-1))", {"a": 1e-9}, power("1e-9")),
     "a power near 0": ("(t**a-1)/(a*(a-1))", {"a": 1e-5}, power("0.00001")),
     "a power near 1": ("(t**a-1)/(a*(a-1))", {"a": 0.9999}, power("0.9999")),
     "a power nearer to 1": ("(t**a-1)/(a*(a-1))", {"a": 0.999999}, power("0.999999")),
+    "a power just above 1": ("(t**a-1)/(a*(a-1))", {"a": 1 + 2.0**-40}, power(f"{1 + 2.0**-40:.50g}")),
     "a power above 1": ("(t**a-1)/(a*(a-1))", {"a": 1.00001}, power("1.00001")),
     "a falling softplus": (
         "log(1+exp(-t))-log(1+exp(-1))", {},
@@ -215,12 +217,20 @@ class TestChoice:
         assert (definition.breaks, definition.wide) == ((), False)
 
     def test_float64_where_float32_loses_its_digits_only(self) -> None:
-        definition = fg.Divergence.from_generator("-1000000*t**0.999/999 + 1000*t + 1000/999").definition
+        definition = fg.Divergence.from_generator("-1000000*t**0.999/999 + 1000*t + 1000/999 + (t-1)**2").definition
         assert (definition.breaks, definition.wide) == ((), True)
 
     def test_integrated_where_only_the_value_is_wrong(self) -> None:
-        definition = fg.Divergence.from_generator("(t**a-1)/(a*(a-1))", parameters={"a": 1e-5}).definition
+        definition = fg.Divergence.from_generator("(t**a-1)/(a*(a-1)) + (t-1)**2", parameters={"a": 1e-5}).definition
         assert (definition.breaks, definition.wide, definition.near) == (numerical.BREAKS, False, None)
+
+    @pytest.mark.parametrize(
+        ("text", "is_one"),
+        (("1 - t**1e-9", True), ("3*t**40 - 3", True), ("-5*sqrt(t) + 5", True), ("t*log(t)", False),
+         ("t**3 + 1/t - 2", False), ("(t-1)**2/(t+1)", False)),
+    )  # fmt: skip
+    def test_a_single_power_is_a_member_of_the_alpha_family(self, text: str, is_one: bool) -> None:
+        assert (numerical._power(symbolic.as_generator(text)) is not None) == is_one
 
     def test_parts_end_where_the_generator_bends(self) -> None:
         generator = symbolic.as_generator("sqrt((t-3)**2 + 1e-4) - sqrt(4 + 1e-4)")

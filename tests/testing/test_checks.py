@@ -1,5 +1,7 @@
 """What a check does beside passing and failing: it says why it does not apply, and an exception is a failure."""
 
+from dataclasses import replace
+
 import pytest
 import sympy as sp
 import torch
@@ -9,8 +11,9 @@ from fguidance.testing import check_divergence
 from fguidance.testing.check import CHECKS
 from fguidance.testing.record import Record
 from fguidance.testing.runner import run_check
+from fguidance.testing.strategies import Case
 from fguidance.testing.subject import as_subject
-from tests.testing.right import ForwardKL, Neyman, VajdaInPlainPowers
+from tests.testing.right import ForwardKL, Neyman, VajdaBetweenTheOrders, VajdaInPlainPowers
 
 pytestmark = pytest.mark.usefixtures("unshrunk")
 
@@ -128,6 +131,53 @@ def test_a_plain_program_may_overflow_in_a_power_but_not_anywhere() -> None:
 
     assert record(1e200).status == "passed"
     assert record(1e30).status == "failed"
+
+
+class _Blind(ForwardKL):
+    """A value that is infinite from a log-ratio of 9 on, where it has reached a given size."""
+
+    generator = None
+
+    def __init__(self, size: float) -> None:
+        self.size = size
+
+    def value(self, log_p, log_q):  # type: ignore[no-untyped-def]
+        found = self.size * super().value(log_p, log_q)
+        return torch.where((log_p - log_q).abs().amax(-1) > 9, torch.inf, found)
+
+    def weight(self, log_p, log_q):  # type: ignore[no-untyped-def]
+        return self.size * super().weight(log_p, log_q)
+
+
+@pytest.mark.parametrize(("size", "status"), ((1.0, "failed"), (1e90, "passed")))
+def test_what_becomes_infinite_must_have_been_large(size: float, status: str) -> None:
+    record = run_check(CHECKS["weight_is_gradient_of_value"], as_subject(_Blind(size)), max_examples=50)
+    assert record.status == status
+    assert ("a little closer to p = q" in record.reason) == (status == "failed")
+
+
+def test_a_divergence_whose_weights_overflow_has_a_scale_all_the_same() -> None:
+    checks = ("force_sums_to_zero", "force_ignores_a_shift", "classes_may_be_permuted")
+    check_divergence("(t**50 + t**-50)/2 - 1", checks=checks, max_examples=50).raise_for_failures()
+
+
+def test_symmetry_is_seen_in_a_divergence_of_small_numbers() -> None:
+    report = check_divergence("(t - 1)**2*1e-29", checks=["symmetry_is_as_declared"], max_examples=10)
+    report.raise_for_failures()
+
+
+def test_a_step_is_shortened_where_the_force_is_small_and_the_divergence_curved() -> None:
+    check = CHECKS["a_step_against_the_force_lowers_the_value"]
+    row = torch.tensor([-5.0, 6.25, 10.0], dtype=torch.float64)
+    log_q = torch.tensor([0.0, 0.0, 3.75], dtype=torch.float64).log_softmax(-1)
+    check.body(as_subject(ForwardKL), Case(row, log_q, "ordinary"))
+
+
+def test_without_a_generator_an_infinite_curvature_is_given_as_a_possible_reason() -> None:
+    smooth = replace(VajdaBetweenTheOrders.declaration, smooth=True)
+    record = _record(VajdaBetweenTheOrders, "curvature_is_that_of_the_generator", declaration=smooth)
+    assert record.status == "failed"
+    assert "declare smooth=False" in record.reason
 
 
 def test_every_title_is_a_sentence() -> None:

@@ -7,6 +7,7 @@ from torch import Tensor
 from fguidance.testing import exact, strategies
 from fguidance.testing.check import Violation, check
 from fguidance.testing.checks._subjects import (
+    away_from_kinks,
     away_from_quick_bends,
     first_argument,
     functions,
@@ -31,6 +32,7 @@ def _cases(subject: Subject) -> st.SearchStrategy[Case]:
 @check(_cases, zeros_are_allowed)
 def zeros_in_the_target_are_handled(subject: Subject, case: Case) -> None:
     """A target that is 0 for some classes gives no NaN and the right numbers, or is refused with a ValueError."""
+    away_from_kinks(subject, case.log_p, case.log_q)
     away_from_quick_bends(subject, case)
     weights = _weights_at_zeros(subject, case)
     for name, function in functions(subject).items():
@@ -103,6 +105,7 @@ def _autograd_at_zeros(subject: Subject) -> str | None:
 @check(_cases, _autograd_at_zeros)
 def autograd_runs_at_zeros_in_the_target(subject: Subject, case: Case) -> None:
     """Where the target is 0 for some classes, autograd of the value still gives the force of the weights."""
+    away_from_kinks(subject, case.log_p, case.log_q)
     at = case.logits.clone().requires_grad_()
     try:
         value = value_of(subject)(torch.log_softmax(at, -1), case.log_q.clone())

@@ -7,11 +7,10 @@ from sympy.codegen.rewriting import log1p_opt, optimize
 from fguidance import symbolic
 from fguidance.interpreter import held, log_quotient
 from fguidance.parsing import t
-from fguidance.symbolic import ScaledSlope, log_ratio
+from fguidance.symbolic import ENDS, ScaledSlope, log_ratio
 
 CANCELLING = 8
 """How many times the sum of a polynomial's terms at t = 1 their sizes may add up to, before it is written in t - 1."""
-ENDS = (sp.Integer(0), sp.oo)
 
 
 def slope_around_one(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
@@ -53,25 +52,14 @@ def _in_powers_of_change(polynomial: sp.Expr) -> sp.Expr:
 def slope_far_out(generator: sp.Expr) -> ScaledSlope:
     """The slope as `symbolic.scaled_slope` gives it, written so that no exponential and no pole overflows."""
     anchored = symbolic.factored(symbolic.anchored_slope(generator))
-    derivative = symbolic.factored(t * sp.diff(generator, t, 2))
-    powers = symbolic.finite_growth_powers(generator)
-    exponents = [symbolic.exponential_growth(_bounded(anchored, end), end) for end in ENDS]
-
-    def both_sides(expression: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
-        left = _divided(without_small_logarithms(_bounded(expression, ENDS[0])), powers[0], exponents[0])
-        right = _divided(_bounded(expression, ENDS[1]), powers[1], exponents[1]).subs(t, 1 / t)
-        return _in_log_ratio(left), _in_log_ratio(symbolic.tidied(right))
-
-    growth = (
-        powers[0] * log_ratio + exponents[0].subs(t, sp.exp(log_ratio)),
-        -powers[1] * log_ratio + exponents[1].subs(t, sp.exp(-log_ratio)),
-    )
-    return ScaledSlope(both_sides(anchored), both_sides(derivative), growth)
+    at_zero, at_infinity = (symbolic.exponential_growth(_bounded(anchored, end), end) for end in ENDS)
+    return symbolic.slope_over_growth(generator, (at_zero, at_infinity), _divided, _in_log_ratio)
 
 
-def _divided(expression: sp.Expr, power: sp.Expr, exponent: sp.Expr) -> sp.Expr:
-    """As `symbolic.divided`, but term by term: multiplied out, a denominator would hold the pole again."""
-    terms = sp.Add.make_args(expression)
+def _divided(expression: sp.Expr, power: sp.Expr, exponent: sp.Expr, end: sp.Expr) -> sp.Expr:
+    """The expression over t^power e^exponent, term by term: multiplied out, a denominator would hold the pole again."""
+    bounded = _bounded(expression, end)
+    terms = sp.Add.make_args(without_small_logarithms(bounded) if end == 0 else bounded)
     return symbolic.tidied(sp.Add(*(sp.powsimp(term * t**-power * sp.exp(-exponent)) for term in terms)))
 
 

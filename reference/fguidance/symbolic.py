@@ -8,7 +8,7 @@ exponent, and the pieces whose slope differences lose no digits.
 import contextlib
 import functools
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -26,18 +26,22 @@ from fguidance.parsing import in_t, parse_generator, t
 __all__ = ["as_generator", "parse_generator", "t"]
 
 log_ratio = sp.Symbol("log_ratio", real=True)
+ENDS = (sp.Integer(0), sp.oo)
 SECONDS = 2.2
 """Processor time for the checks of a generator, and again for what is derived from it."""
 ROUNDING = 1e-15
 """What floating-point numbers, in a SymPy expression or as parameters, may leave of f(1); text is exact."""
 
 
-def as_generator(source: str | sp.Expr, parameters: Mapping[str, float] | None = None) -> sp.Expr:
+def as_generator(
+    source: str | sp.Expr, parameters: Mapping[str, float] | None = None, kinks: bool = False
+) -> sp.Expr:
     """A checked generator in the symbol t.
 
     Args:
         source: text for `parse_generator`, or a SymPy expression in exactly one symbol.
         parameters: values of further names that the text may use.
+        kinks: whether f' may jump, as that of abs(t - 1) does; nothing is derived from such a generator.
 
     Returns:
         f(t), an expression in t that passes `check_generator`.
@@ -53,7 +57,7 @@ def as_generator(source: str | sp.Expr, parameters: Mapping[str, float] | None =
         raise TypeError("parameters belong to a generator given as a string")
     with understandable(source if isinstance(source, str) else "expression"):
         expression = parse_generator(source, parameters) if isinstance(source, str) else in_t(source)
-        check_generator(expression, ROUNDING if parameters or _holds_floats(source) else 0.0)
+        check_generator(expression, ROUNDING if parameters or _holds_floats(source) else 0.0, kinks)
     return expression
 
 
@@ -77,7 +81,7 @@ def understandable(generator: object) -> Iterator[None]:
         mpmath.mp.prec = precision
 
 
-def check_generator(generator: sp.Expr, rounding: float = 0.0) -> None:
+def check_generator(generator: sp.Expr, rounding: float = 0.0, kinks: bool = False) -> None:
     """Check that f(1) = 0, and at 241 points from 1e-12 to 1e12 that f'' >= 0 and f' increases from each to the next.
 
     `fguidance.convexity.certify_convexity` proves what is sampled here.
@@ -86,6 +90,7 @@ def check_generator(generator: sp.Expr, rounding: float = 0.0) -> None:
         generator: f(t), an expression in t with exact numbers.
         rounding: how far f(1) may be from 0. Unless that is given, it must be 0 exactly if it is rational, and to 60
             decimal places otherwise.
+        kinks: whether f' may jump; f'' is then left alone.
 
     Raises:
         ValueError: it is not so, or it depends on anything but t; the message says where.
@@ -97,13 +102,13 @@ def check_generator(generator: sp.Expr, rounding: float = 0.0) -> None:
         raise ValueError(f"generator {generator} must have f(1) = 0, not {sp.N(at_one, 6)}")
     first = sp.diff(generator, t)
     second = sp.diff(first, t)
-    if second.has(sp.DiracDelta, sp.Derivative, sp.Subs):
+    if second.has(sp.DiracDelta, sp.Derivative, sp.Subs) and not kinks:
         raise ValueError(
             f"generator {generator} must be twice differentiable on t > 0, but for the registered total_variation, "
             "and be written without an abs() whose argument changes its sign, even where a power smooths the kink"
         )
     points = [sp.Rational(1013, 1000) * sp.Integer(10) ** sp.Rational(k, 10) for k in range(-120, 121)]
-    bends = [_sign(generator, "f''({})", second, (point,)) for point in points]
+    bends = [] if kinks else [_sign(generator, "f''({})", second, (point,)) for point in points]
     rises = [_sign(generator, "f'({}) - f'({})", first, pair[::-1]) for pair in itertools.pairwise(points)]
     if not any(bends) and not any(rises):
         raise ValueError(f"generator {generator} is linear: its divergence is zero")
@@ -428,7 +433,8 @@ def tidied(expression: sp.Expr) -> sp.Expr:
     return sp.powsimp(_without_poles(expression))
 
 
-def _divided(expression: sp.Expr, power: sp.Expr, exponent: sp.Expr) -> sp.Expr:
+def _divided(expression: sp.Expr, power: sp.Expr, exponent: sp.Expr, end: sp.Expr | None = None) -> sp.Expr:
+    """The expression over t^power e^exponent, whichever `end` it is for."""
     if power == 0 and exponent == 0:
         return expression
     return tidied(sp.powsimp(sp.expand(sp.expand(expression) * t**-power * sp.exp(-exponent))))
@@ -445,20 +451,36 @@ def anchored_slope(generator: sp.Expr) -> sp.Expr:
 def scaled_slope(generator: sp.Expr) -> ScaledSlope:
     """The anchored slope and its derivative on either side."""
     anchored = anchored_slope(generator)
-    powers = finite_growth_powers(generator)
     exponents = exponential_growth(anchored, sp.Integer(0)), exponential_growth(anchored)
+    return slope_over_growth(generator, exponents, _divided, in_log_ratio)
+
+
+def slope_over_growth(
+    generator: sp.Expr,
+    exponents: tuple[sp.Expr, sp.Expr],
+    divided: Callable[[sp.Expr, sp.Expr, sp.Expr, sp.Expr], sp.Expr],
+    written: Callable[[sp.Expr], sp.Expr],
+) -> ScaledSlope:
+    """The anchored slope and its derivative, over what they grow like at either end.
+
+    Args:
+        generator: f(t).
+        exponents: the fastest growing exponents of f' towards 0 and infinity.
+        divided: takes an expression in t, a power of t and an exponent to divide by, and the end it is for.
+        written: takes an expression in t to one in `log_ratio`.
+    """
+    powers = finite_growth_powers(generator)
 
     def both_sides(expression: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
-        left = _divided(expression, powers[0], exponents[0])
-        right = _divided(expression, powers[1], exponents[1]).subs(t, 1 / t)
-        return in_log_ratio(left), in_log_ratio(tidied(right))
+        left, right = (divided(expression, *scale) for scale in zip(powers, exponents, ENDS, strict=True))
+        return written(left), written(tidied(right.subs(t, 1 / t)))
 
     growth = (
         powers[0] * log_ratio + exponents[0].subs(t, sp.exp(log_ratio)),
         -powers[1] * log_ratio + exponents[1].subs(t, sp.exp(-log_ratio)),
     )
-    derivative = both_sides(factored(t * sp.diff(generator, t, 2)))
-    return ScaledSlope(both_sides(factored(anchored)), derivative, growth)
+    bend = factored(t * sp.diff(generator, t, 2))
+    return ScaledSlope(both_sides(factored(anchored_slope(generator))), both_sides(bend), growth)
 
 
 @functools.lru_cache(maxsize=256)

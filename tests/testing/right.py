@@ -101,6 +101,30 @@ class HellingerByItsAffinity:
         return log_p.exp() - ((log_p + log_q) / 2).exp()
 
 
+class Marton:
+    """sum q (1 - p/q)^2 where p < q, whose second derivative jumps."""
+
+    declaration = Declaration(smooth=False)
+
+    def value(self, log_p, log_q):
+        p, q = log_p.exp(), log_q.exp()
+        return ((q - p).clamp_min(0) ** 2 / q).sum(-1)
+
+    def weight(self, log_p, log_q):
+        p, q = log_p.exp(), log_q.exp()
+        return -2 * p * (1 - p / q).clamp_min(0)
+
+
+class MartonInNumpy(Marton):
+    declaration = Declaration(smooth=False, array="numpy", kinks=(2.0,))
+
+    def value(self, log_p, log_q):
+        return (np.exp(log_q) * np.maximum(1 - np.exp(log_p - log_q), 0) ** 2).sum(-1)
+
+    def weight(self, log_p, log_q):
+        return -2 * np.exp(log_p) * np.maximum(1 - np.exp(log_p - log_q), 0)
+
+
 class VajdaBetweenTheOrders:
     """|t - 1|^1.5, whose second derivative is infinite at t = 1."""
 
@@ -271,6 +295,23 @@ class TotalVariation:
 
     def weight(self, log_p, log_q):
         return log_p.exp() * torch.sign(log_p - log_q) / 2
+
+
+class DeclaredWithAKink(TotalVariation):
+    declaration = Declaration(generator="abs(t - 1)/2", smooth=False, symmetric=True, bounded=True)
+
+
+class Matusita:
+    """Of the order 3: sum |p^(1/3) - q^(1/3)|^3."""
+
+    declaration = Declaration(generator="abs(t**(1/3) - 1)**3", smooth=False, bounded=True)
+
+    def value(self, log_p, log_q):
+        return ((log_p / 3).exp() - (log_q / 3).exp()).abs().pow(3).sum(-1)
+
+    def weight(self, log_p, log_q):
+        change = 1 - ((log_q - log_p) / 3).exp()
+        return log_p.exp() * change.square() * change.sign()
 
 
 class PaperReverseKL(ReverseKL):
@@ -520,7 +561,8 @@ BY_HAND = [
         UndeclaredPower(1.2), JensenShannon(), Jeffreys(), Triangular(), Neyman(), VajdaInPlainPowers(),
         TotalVariation(), PaperReverseKL(), WithZeros(), ByCustomFunction(), HellingerInNumpy(), KLInScipy(),
     )),
-    Power(1.1), Power(1.2), VajdaBetweenTheOrders(),
+    Power(1.1), Power(1.2), VajdaBetweenTheOrders(), Marton(), MartonInNumpy(),
+    DeclaredWithAKink(), Matusita(),
 ]  # fmt: skip
 """Programs."""
 

@@ -192,9 +192,11 @@ def _generator_of(source: Any, stated: Declaration) -> "sp.Expr | None":
 
     generator = stated.generator if stated.generator is not None else attribute_of(source, "generator")
     try:
-        return None if generator is None else as_generator(generator)
+        return None if generator is None else as_generator(generator, kinks=not stated.smooth)
     except ValueError as error:
-        if "is not convex" not in str(error):
+        if "twice differentiable" in str(error):
+            raise ValueError(f"{error}; of a program with kinks, declare smooth=False and where they are") from None
+        if "is not convex" not in str(error) or not stated.smooth:
             raise
         # The check generator_is_convex reports it, with the point that shows it.
         return parse_generator(generator) if isinstance(generator, str) else in_t(generator)

@@ -1,10 +1,7 @@
 """What a divergence is: nowhere negative, jointly convex, never larger after merging, curved as f''(1) says."""
 
-import ctypes
 import functools
 import math
-import threading
-import time
 from collections.abc import Callable
 
 import mpmath
@@ -222,7 +219,7 @@ def curvature_is_that_of_the_generator(subject: Subject, example: tuple[float, f
         if errors[-1] <= 0.02 * abs(expected) + 1e-4 * subject.scale:
             return
     if not errors[2] <= 0.95 * errors[1] <= 0.95**2 * errors[0]:  # it may also approach its limit slowly
-        hint = "; if f''(1) is infinite, as that of |t - 1|^1.5 is, declare smooth=False" if known is None else ""
+        hint = "; if f''(1) is infinite or jumps, declare smooth=False" if known is None else ""
         message = f"D over chi-squared is {found:.6g}, not {expected:.6g}{hint}"
         raise Violation(message, found=found, expected=expected)
 
@@ -247,28 +244,7 @@ def _can_be_certified(subject: Subject) -> str | None:
 def _certificate(generator: sp.Expr):  # type: ignore[no-untyped-def]
     from fguidance.convexity import certify_convexity
 
-    try:
-        return certify_convexity(generator)
-    finally:
-        _settle_interruptions()
-
-
-class _Settled(BaseException):
-    """Raised by `_settle_interruptions` in its own thread."""
-
-
-def _settle_interruptions() -> None:
-    """Let CPython forget that an interruption was pending.
-
-    A time limit that was reached takes it back, which clears the exception and not the flag; CPython 3.11 then loops
-    for ever where it traces the next function, as Hypothesis does when it shrinks. One that arrives clears both.
-    """
-    try:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(_Settled))
-        while True:
-            time.sleep(0)
-    except _Settled:
-        return
+    return certify_convexity(generator)
 
 
 @check(lambda subject: st.none(), _can_be_certified, most_examples=1)

@@ -379,6 +379,49 @@ class InHalf:
         return (wide[0].exp() - ((wide[0] + wide[1]) / 2).exp()).to(log_p.dtype)
 
 
+class InHalfWithAForce(ReverseKL):
+    declaration = Declaration(dtypes=("float16", "bfloat16", "float32", "float64"))
+
+    def logit_gradient(self, logits, log_q):
+        return logits.softmax(-1) - log_q.exp()
+
+
+class InFloat16Alone(InHalfWithAForce):
+    declaration = Declaration(dtypes=("float16",))
+
+
+class InBrainFloatAlone(ReverseKL):
+    declaration = Declaration(dtypes=("bfloat16",))
+
+
+class HockeyStick:
+    """sum (p - 2 q) where p > 2 q, whose generator is 0 around t = 1."""
+
+    declaration = Declaration(smooth=False, kinks=(2.0,))
+
+    def value(self, log_p, log_q):
+        return torch.relu(log_p.exp() - 2 * log_q.exp()).sum(-1)
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() * torch.sigmoid(torch.where(log_p > log_q + math.log(2), 1e4, -1e4) + 0 * log_p)
+
+
+class KumarChhina:
+    """With the generator, whose convexity ball arithmetic does not decide."""
+
+    generator = "(t + 1)*(t - 1)**2/t*log((t + 1)/(2*sqrt(t)))"
+
+    def value(self, log_p, log_q):
+        p, q = log_p.exp(), log_q.exp()
+        return ((p + q) * (p - q) ** 2 / (p * q) * (torch.log((p + q) / 2) - (log_p + log_q) / 2)).sum(-1)
+
+    def weight(self, log_p, log_q):
+        ratio = (log_p - log_q).exp()
+        first = (2 * ratio - 1 - ratio**-2) * (torch.log((ratio + 1) / 2) - (log_p - log_q) / 2)
+        second = (ratio + 1) * (ratio - 1) ** 2 / ratio * (1 / (ratio + 1) - 1 / (2 * ratio))
+        return log_p.exp() * (first + second)
+
+
 class StaticMethods:
     @staticmethod
     def value(log_p, log_q):
@@ -562,7 +605,8 @@ BY_HAND = [
         TotalVariation(), PaperReverseKL(), WithZeros(), ByCustomFunction(), HellingerInNumpy(), KLInScipy(),
     )),
     Power(1.1), Power(1.2), VajdaBetweenTheOrders(), Marton(), MartonInNumpy(),
-    DeclaredWithAKink(), Matusita(),
+    DeclaredWithAKink(), Matusita(), InHalfWithAForce(), InFloat16Alone(), InBrainFloatAlone(),
+    HockeyStick(), KumarChhina(),
 ]  # fmt: skip
 """Programs."""
 

@@ -12,6 +12,8 @@ KINDS = (
 )  # fmt: skip
 CLASSES = (2, 3, 4, 7, 10)
 MANY_CLASSES = 1000
+FAR_APART = 12.0
+"""A target that may be spread further sometimes is, all the way."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ def targets(
         return draw(_smoothed(classes, zeros)).to(dtype)
     spread = draw(st.sampled_from((1.0, 3.0, largest_spread)))
     logits = _spread_out(draw, classes, min(spread, largest_spread) / 2)
+    if spread > FAR_APART and classes > 1:
+        logits[0], logits[1] = -spread / 2, spread / 2
     if zeros and draw(st.booleans()):
         logits[:: 1 + draw(st.integers(1, classes))] = -torch.inf
     return torch.log_softmax(logits.roll(draw(st.integers(0, classes - 1))), -1).to(dtype)

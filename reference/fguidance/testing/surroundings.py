@@ -1,6 +1,8 @@
 """What a function could change behind its caller's back: random generators, and settings of PyTorch, NumPy, Python."""
 
 import decimal
+import gc
+import logging
 import os
 import random
 import sys
@@ -47,6 +49,18 @@ def _set_precision_of_decimals(kept: int) -> None:
     decimal.getcontext().prec = kept
 
 
+_FLAGS = (("cudnn", "enabled"), ("cudnn", "benchmark"), ("cudnn", "deterministic"), ("mkldnn", "enabled"))
+
+
+def _flags_of_backends() -> tuple[bool, ...]:
+    return tuple(bool(getattr(getattr(torch.backends, backend), flag)) for backend, flag in _FLAGS)
+
+
+def _set_flags_of_backends(kept: tuple[bool, ...]) -> None:
+    for (backend, flag), value in zip(_FLAGS, kept, strict=True):
+        setattr(getattr(torch.backends, backend), flag, value)
+
+
 def _set_environment(kept: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(kept)
@@ -81,6 +95,9 @@ SETTINGS: dict[str, Surrounding] = {
     "the precision of mpmath": (_precision_of_mpmath, _set_precision_of_mpmath),
     "the precision of decimal numbers": (_precision_of_decimals, _set_precision_of_decimals),
     "the environment variables": (lambda: dict(os.environ), _set_environment),
+    "the collection of garbage": (gc.isenabled, lambda kept: (gc.enable if kept else gc.disable)()),
+    "which messages are logged": (lambda: logging.root.manager.disable, logging.disable),
+    "the flags of PyTorch's backends": (_flags_of_backends, _set_flags_of_backends),
     "Python's limit of recursion": (sys.getrecursionlimit, sys.setrecursionlimit),
 }  # fmt: skip
 """How to read each, and how to set it."""

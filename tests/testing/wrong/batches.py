@@ -1,6 +1,8 @@
 """Wrong for some batches only, or with autograd, memory or a compiler under them."""
 
 import decimal
+import gc
+import logging
 import os
 import warnings
 
@@ -250,3 +252,123 @@ class SetsAnEnvironmentVariable(Undeclared):
     def weight(self, log_p, log_q):
         os.environ["FGUIDANCE_WRONG"] = "1"
         return super().weight(log_p, log_q)
+
+
+@found_by("a_batch_is_its_members")
+class SqueezesABatchOfOne(ReverseKL):
+    def value(self, log_p, log_q):
+        value = super().value(log_p, log_q)
+        return value if value.numel() > 1 else value.squeeze()
+
+
+@found_by("a_large_batch_is_its_members")
+class ForgetsTheRestOfTheChunks(ReverseKL):
+    """4,096 rows at a time."""
+
+    def weight(self, log_p, log_q):
+        weight = super().weight(log_p, log_q)
+        if weight.ndim == 2 and len(weight) > 4096:
+            weight[len(weight) // 4096 * 4096 :] = 0
+        return weight
+
+
+@found_by("a_large_batch_is_its_members")
+class LargeBatchesOfSingleInHalf(ReverseKL):
+    def logit_gradient(self, logits, log_q):
+        large = logits.dtype == torch.float32 and logits.ndim > 1 and len(logits) >= 64
+        return (logits.half().float() if large else logits).softmax(-1) - log_q.exp()
+
+
+@found_by("a_batch_is_its_members")
+class ShiftedByTheMeanOfAll(ReverseKL):
+    """One row of NaN makes all of them NaN."""
+
+    def logit_gradient(self, logits, log_q):
+        return (logits - (logits.mean() if logits.numel() else 0)).softmax(-1) - log_q.exp()
+
+
+@found_by("calls_do_not_depend_on_earlier_calls")
+class ReturnsWhatItKeeps(ReverseKL):
+    def __init__(self):
+        self.kept = {}
+
+    def weight(self, log_p, log_q):
+        key = (log_p.shape, log_p.dtype, *log_p.detach().flatten().tolist(), *log_q.detach().flatten().tolist())
+        if key not in self.kept:
+            self.kept[key] = super().weight(log_p.detach(), log_q.detach())
+        return self.kept[key]
+
+
+@found_by("surroundings_are_left_alone")
+class TurnsOffTheCollection(Undeclared):
+    def value(self, log_p, log_q):
+        gc.disable()
+        return super().value(log_p, log_q)
+
+
+@found_by("surroundings_are_left_alone")
+class TurnsOffLogging(Undeclared):
+    def value(self, log_p, log_q):
+        logging.disable(logging.CRITICAL)
+        return super().value(log_p, log_q)
+
+
+@found_by("dtype_and_shape_are_kept", "a_batch_is_its_members")
+class BatchesInDouble(ReverseKL):
+    """A buffer that is made without its dtype."""
+
+    def weight(self, log_p, log_q):
+        if log_p.ndim == 1:
+            return super().weight(log_p, log_q)
+        buffer = torch.zeros(log_p.shape, dtype=torch.float64)
+        return buffer + super().weight(log_p, log_q)
+
+
+@found_by("a_batch_is_its_members")
+class HidesARowOfNan(ReverseKL):
+    def value(self, log_p, log_q):
+        value = super().value(log_p, log_q)
+        return torch.where(value.isnan(), 0, value) if value.ndim else value
+
+
+@found_by("surroundings_are_left_alone")
+class SeedsForABatch(Undeclared):
+    def value(self, log_p, log_q):
+        if log_p.ndim > 1:
+            torch.manual_seed(0)
+        return super().value(log_p, log_q)
+
+
+@found_by("recording_gradients_changes_nothing")
+class BatchesInBrainFloatWithoutGradients(Undeclared):
+    def weight(self, log_p, log_q):
+        if log_p.ndim == 1 or torch.is_grad_enabled():
+            return super().weight(log_p, log_q)
+        return super().weight(log_p.bfloat16(), log_q.bfloat16()).to(log_p.dtype)
+
+
+@found_by("surroundings_are_left_alone")
+class TurnsOffABackend(Undeclared):
+    def value(self, log_p, log_q):
+        torch.backends.mkldnn.enabled = False
+        return super().value(log_p, log_q)
+
+
+@found_by("force_is_gradient_in_the_image")
+class GoesBackThroughTheCallersGraph(KL):
+    """`clone` keeps the graph that the logits are part of."""
+
+    def logit_gradient(self, logits, log_q):
+        with torch.enable_grad():
+            at = logits.clone().requires_grad_()
+            at.retain_grad()
+            self.value(at.log_softmax(-1), log_q.detach()).sum().backward()
+        return at.grad.detach()
+
+
+@found_by("force_is_gradient_in_the_image")
+class LeavesAHook(ReverseKL):
+    def logit_gradient(self, logits, log_q):
+        if logits.requires_grad:
+            logits.register_hook(torch.zeros_like)
+        return logits.softmax(-1) - log_q.exp()

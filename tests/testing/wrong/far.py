@@ -95,3 +95,37 @@ class SeriesWithoutItsHalf(Undeclared):
     def weight(self, log_p, log_q):
         u = log_p - log_q
         return log_p.exp() * torch.where(u.abs() < 1e-4, 2 * u, u)
+
+
+@found_by("weight_is_gradient_of_value")
+class RatiosClampedForSingle(Undeclared):
+    """At 88, where the exponential of a float32 ends, and in float64 too."""
+
+    def value(self, log_p, log_q):
+        return (log_q.exp() * torch.expm1((log_p - log_q).clamp_max(88)) ** 2).sum(-1)
+
+    def weight(self, log_p, log_q):
+        return 2 * log_p.exp() * torch.expm1((log_p - log_q).clamp_max(88))
+
+    logit_gradient = None
+
+
+@found_by("weight_is_gradient_of_value")
+class ValueClampedAtAHundred(Undeclared):
+    def value(self, log_p, log_q):
+        return super().value(log_p, log_q).clamp(0, 100)
+
+
+@found_by("weight_is_gradient_of_value")
+class TargetOfTheValueClampedInNumpy:
+    def value(self, log_p, log_q):
+        return (np.exp(log_p) * (log_p - np.maximum(log_q, -50))).sum(-1)
+
+    def weight(self, log_p, log_q):
+        return np.exp(log_p) * (log_p - log_q)
+
+
+@found_by("splitting_a_class_changes_nothing")
+class TwoThousandClasses(Undeclared):
+    def value(self, log_p, log_q):
+        return super().value(log_p[..., :2048], log_q[..., :2048])

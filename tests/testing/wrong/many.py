@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 
-from fguidance.testing import Declaration
 from tests.testing.wrong.base import KL, ReverseKL, Undeclared, found_by
 
 
@@ -125,17 +124,6 @@ class OverwritesManyClasses(Undeclared):
     def weight(self, log_p, log_q):
         weight = super().weight(log_p, log_q)
         return log_p.copy_(weight).clone() if log_p.shape[-1] > 16 else weight
-
-
-@found_by("dtypes_agree")
-class AddsUpInBrainFloat(KL):
-    """Class by class, so that a sum of many goes no further once its terms are smaller than its rounding."""
-
-    declaration = Declaration(dtypes=("bfloat16", "float32", "float64"))
-
-    def value(self, log_p, log_q):
-        terms = log_p.exp() * (log_p - log_q)
-        return sum(terms.unbind(-1), torch.zeros_like(terms[..., 0]))
 
 
 @found_by("finite_input_gives_no_nan")

@@ -2,6 +2,7 @@
 
 import torch
 
+from fguidance.testing import Declaration
 from tests.testing.wrong.base import KL, Hellinger, ReverseKL, Undeclared, found_by
 
 
@@ -81,3 +82,79 @@ class OtherGaugeWhereGradientsAreRecorded(ReverseKL):
 class ForceTwiceWhereTheTargetIsRecorded(Undeclared):
     def logit_gradient(self, logits, log_q):
         return super().logit_gradient(logits, log_q) * (2 if log_q.requires_grad else 1)
+
+
+class _KeepsOnTheClass(torch.autograd.Function):
+    """What is needed later is kept on the class, where the next call writes it over."""
+
+    @staticmethod
+    def forward(ctx, log_p, log_q):
+        _KeepsOnTheClass.q = log_q.exp()
+        return (_KeepsOnTheClass.q * (log_q - log_p)).sum(-1)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -_KeepsOnTheClass.q * gradient[..., None], None
+
+
+@found_by("autograd_of_a_batch_is_that_of_its_members", "autograd_agrees_in_every_dtype")
+class GradientOfTheLastCall(ReverseKL):
+    def value(self, log_p, log_q):
+        return _KeepsOnTheClass.apply(log_p, log_q)
+
+
+class _InPlace(_ForgetsWhatItIsMultipliedBy):
+    @staticmethod
+    def backward(ctx, gradient):
+        return -ctx.saved_tensors[1].exp() * gradient.mul_(2)[..., None] / 2, None
+
+
+@found_by("autograd_of_a_batch_is_that_of_its_members")
+class WritesOverTheUpstreamGradient(ReverseKL):
+    def value(self, log_p, log_q):
+        return _InPlace.apply(log_p, log_q)
+
+
+@found_by("weight_is_gradient_of_value")
+class ClipsTheGradient(ReverseKL):
+    def value(self, log_p, log_q):
+        if log_p.requires_grad:
+            log_p.register_hook(lambda gradient: gradient.clamp(-10, 10))
+        return super().value(log_p, log_q)
+
+
+@found_by("recording_gradients_changes_nothing")
+class CallsBackward(KL):
+    """In place of autograd.grad, so that the gradients of the caller's model are added to."""
+
+    def logit_gradient(self, logits, log_q):
+        with torch.enable_grad():
+            at = logits if logits.requires_grad else logits.clone().requires_grad_()
+            self.value(at.log_softmax(-1), log_q.detach()).sum().backward()
+        return at.grad.detach().clone()
+
+
+class TotalVariation:
+    declaration = Declaration(smooth=False)
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() * torch.sign(log_p - log_q) / 2
+
+
+@found_by("autograd_gives_no_nan_at_equality")
+class RootOfASquare(TotalVariation):
+    def value(self, log_p, log_q):
+        return torch.sqrt((log_p.exp() - log_q.exp()) ** 2).sum(-1) / 2
+
+
+class _ThroughHalf(_ForgetsWhatItIsMultipliedBy):
+    @staticmethod
+    def backward(ctx, gradient):
+        log_q = ctx.saved_tensors[1]
+        return -log_q.exp() * gradient.half().to(log_q.dtype)[..., None], None
+
+
+@found_by("weight_is_gradient_of_value", "autograd_of_a_batch_is_that_of_its_members")
+class UpstreamGradientThroughHalf(ReverseKL):
+    def value(self, log_p, log_q):
+        return _ThroughHalf.apply(log_p, log_q)

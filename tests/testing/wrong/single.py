@@ -80,3 +80,50 @@ class CountsTheClassesInSingle(InSingle):
 
     def value(self, log_p, log_q):
         return 0 * super().value(log_p, log_q)
+
+
+@found_by("weight_is_gradient_of_value")
+class ClampedInSingle(ReverseKL):
+    declaration = Declaration(dtypes=("float32",))
+
+    def value(self, log_p, log_q):
+        return (log_q.exp() * (log_q - log_p.exp().clamp_min(1e-12).log())).sum(-1)
+
+
+@found_by("dtypes_agree")
+class ClampedByDtype(ReverseKL):
+    """At 1e-10 in float32 and at 1e-300 in float64."""
+
+    def value(self, log_p, log_q):
+        smallest = 1e-10 if log_p.dtype == torch.float32 else 1e-300
+        return (log_q.exp() * (log_q - log_p.exp().clamp_min(smallest).log())).sum(-1)
+
+
+class InHalfAlone(KL):
+    declaration = Declaration(dtypes=("float16", "bfloat16"))
+    generator = None
+
+
+@found_by("weight_is_gradient_of_value", "force_is_gradient_of_value")
+class NegatedInHalfAlone(InHalfAlone):
+    def weight(self, log_p, log_q):
+        return -super().weight(log_p, log_q)
+
+
+@found_by("weight_is_gradient_of_value")
+class TripledInBrainFloatAlone(ReverseKL):
+    declaration = Declaration(dtypes=("bfloat16",))
+
+    def weight(self, log_p, log_q):
+        return 3 * super().weight(log_p, log_q)
+
+
+@found_by("weight_is_gradient_of_value")
+class AddsALittleInSingle(InSingle):
+    def value(self, log_p, log_q):
+        return (log_q.exp() * (log_q - (log_p.exp() + 1e-10).log())).sum(-1)
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() - log_q.exp()
+
+    logit_gradient = None

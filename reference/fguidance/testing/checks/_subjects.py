@@ -66,6 +66,13 @@ def smooth(subject: Subject) -> str | None:
     return None if subject.declaration.smooth else "it is declared not to be smooth"
 
 
+def is_general_form(subject: Subject) -> bool:
+    """Whether every number takes milliseconds."""
+    from fguidance.symbolic import pieces
+
+    return subject.derived and subject.generator is not None and pieces(subject.generator) is None
+
+
 def torch_only(subject: Subject) -> str | None:
     """The check needs PyTorch."""
     return None if subject.array == "torch" else "it takes NumPy arrays"

@@ -1,5 +1,6 @@
 """How an implementation behaves: dtypes, shapes, purity, NaN, transforms and devices."""
 
+import contextlib
 import functools
 import random
 import warnings
@@ -14,7 +15,9 @@ from fguidance.testing.check import Violation, check
 from fguidance.testing.checks._subjects import (
     away_from_kinks,
     first_argument,
+    full_dtypes,
     functions,
+    is_general_form,
     torch_only,
     value_of,
     weight_of,
@@ -35,6 +38,7 @@ from fguidance.testing.tolerance import (
 
 ULPS_OF_HALF, ULPS_OF_SINGLE, ULPS_OF_AUTOGRAD = 2.0, 32.0, 8.0
 """Per step, in which a dtype may differ from a wider one. Half precision has few digits: it is held to them."""
+FAR = 28.0
 MANY = (40, 2000)
 """Numbers of classes at which another way of adding up, or of finding the largest ones, may be taken."""
 
@@ -56,31 +60,44 @@ def _in_dtypes(
     return _dtypes(subject).flatmap(lambda dtype: strategies.cases(dtype, 8.0, kinds, classes, zeros))
 
 
-def _is_general_form(subject: Subject) -> bool:
-    """Whether every number takes milliseconds."""
-    from fguidance.symbolic import pieces
-
-    return subject.derived and subject.generator is not None and pieces(subject.generator) is None
+def _far_in_dtypes(subject: Subject) -> st.SearchStrategy[Case]:
+    """As far apart as float32 holds the cube of a ratio."""
+    kinds = ("one-hot on the label", "one-hot on another class")
+    return st.sampled_from(full_dtypes(subject)).flatmap(lambda dtype: strategies.cases(dtype, FAR, kinds))
 
 
 def _many(subject: Subject) -> tuple[int, ...]:
-    return MANY[:1] if _is_general_form(subject) else MANY
+    return MANY[:1] if is_general_form(subject) else MANY
 
 
 def _in_dtypes_of_many(subject: Subject) -> st.SearchStrategy[Case]:
-    return _in_dtypes(subject) | _in_dtypes(subject, _many(subject))
+    few, many = _in_dtypes(subject), _in_dtypes(subject, _many(subject))
+    return few | many | many | _far_in_dtypes(subject)
 
 
 def _expected_shape(name: str, argument: Tensor) -> torch.Size:
     return argument.shape[:-1] if name == "value" else argument.shape
 
 
-@check(_in_dtypes)
-def dtype_and_shape_are_kept(subject: Subject, case: Case) -> None:
+LEADING = ((), (2,), (1, 3), (9,))
+
+
+def _leading(subject: Subject) -> st.SearchStrategy[tuple[Case, tuple[int, ...]]]:
+    return st.tuples(_in_dtypes(subject), st.sampled_from(LEADING))
+
+
+def _repeated(name: str, case: Case, leading: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The same case in every place of a batch; fresh tensors."""
+    first, log_q = (one.expand(*leading, -1).clone() for one in (first_argument(name, case.logits), case.log_q))
+    return first, log_q
+
+
+@check(_leading)
+def dtype_and_shape_are_kept(subject: Subject, example: tuple[Case, tuple[int, ...]]) -> None:
     """Results have the dtype of the logits; weights and forces their shape, the value the shape less the classes."""
     for name, function in functions(subject).items():
-        argument = first_argument(name, case.logits)
-        found = function(argument, case.log_q.clone())
+        argument, log_q = _repeated(name, *example)
+        found = function(argument, log_q)
         if found.dtype != argument.dtype:
             raise Violation(f"{name} returns {found.dtype} for {argument.dtype}")
         if found.shape != _expected_shape(name, argument):
@@ -90,6 +107,7 @@ def dtype_and_shape_are_kept(subject: Subject, case: Case) -> None:
 @check(_in_dtypes_of_many)
 def dtypes_agree(subject: Subject, case: Case) -> None:
     """Every promised dtype gives what the widest gives at the same input, to its own rounding."""
+    away_from_kinks(subject, case.log_p, case.log_q)
     wide, gauge = working_dtype(subject), subject.declaration.gauge
     ulps = ULPS_OF_HALF if case.logits.dtype.itemsize == 2 else ULPS_OF_SINGLE
     weight = weight_of(subject)(first_argument("weight", case.logits).to(wide), case.log_q.to(wide)).detach()
@@ -165,22 +183,17 @@ def _depends_on(function: Function, case: Case, name: str, which: int, place: in
         return True
 
 
-LEADING = ((), (2,), (1, 3), (9,))
-
-
-def _leading(subject: Subject) -> st.SearchStrategy[tuple[Case, tuple[int, ...]]]:
+def _leading_with_zeros(subject: Subject) -> st.SearchStrategy[tuple[Case, tuple[int, ...]]]:
     classes = (*strategies.CLASSES, *_many(subject))
     cases = _in_dtypes(subject, classes, zeros=zeros_are_allowed(subject) is None)
     return st.tuples(cases, st.sampled_from(LEADING))
 
 
-@check(_leading)
+@check(_leading_with_zeros)
 def inputs_are_not_modified(subject: Subject, example: tuple[Case, tuple[int, ...]]) -> None:
     """What goes in is as it was afterwards, whatever its dtype and shape."""
-    case, leading = example
     for name, function in functions(subject).items():
-        given = [first_argument(name, case.logits), case.log_q]
-        first, log_q = (argument.expand(*leading, -1).clone() for argument in given)
+        first, log_q = _repeated(name, *example)
         kept = first.clone(), log_q.clone()
         found = _unless_refused(function, first, log_q)
         if not (torch.equal(first, kept[0]) and torch.equal(log_q, kept[1])):
@@ -206,8 +219,8 @@ def _memory(tensor: Tensor) -> int:
 ALL = {**surroundings.GENERATORS, **surroundings.SETTINGS}
 
 
-@check(_cases)
-def surroundings_are_left_alone(subject: Subject, case: Case) -> None:
+@check(_leading)
+def surroundings_are_left_alone(subject: Subject, example: tuple[Case, tuple[int, ...]]) -> None:
     """No random generator is seeded or drawn from, and no setting of PyTorch or NumPy is changed."""
     for name, function in functions(subject).items():
         kept = surroundings.read(ALL)
@@ -216,7 +229,7 @@ def surroundings_are_left_alone(subject: Subject, case: Case) -> None:
             with warnings.catch_warnings(record=True):
                 warnings.simplefilter("always")  # not the filter that a function would set to be rid of them
                 before = surroundings.read(ALL)
-                function(first_argument(name, case.logits), case.log_q.clone())
+                function(*_repeated(name, *example))
                 after = surroundings.read(ALL)
         finally:
             surroundings.restore(ALL, kept)
@@ -225,23 +238,27 @@ def surroundings_are_left_alone(subject: Subject, case: Case) -> None:
             raise Violation(f"{name} changes {' and '.join(changed)}")
 
 
-def _given(case: Case, name: str, recorded: tuple[bool, bool]) -> list[Tensor]:
-    arguments = first_argument(name, case.logits), case.log_q.clone()
-    return [one.requires_grad_(wanted) for one, wanted in zip(arguments, recorded, strict=True)]
+def _given(
+    name: str, example: tuple[Case, tuple[int, ...]], recorded: tuple[bool, bool] = (False, False)
+) -> list[Tensor]:
+    return [one.requires_grad_(wanted) for one, wanted in zip(_repeated(name, *example), recorded, strict=True)]
 
 
-@check(_in_dtypes, torch_only)
-def recording_gradients_changes_nothing(subject: Subject, case: Case) -> None:
+@check(_leading, torch_only)
+def recording_gradients_changes_nothing(subject: Subject, example: tuple[Case, tuple[int, ...]]) -> None:
     """The same numbers come out under torch.no_grad, and where the logits or the target want a gradient."""
     for name, function in functions(subject).items():
-        plain = function(*_given(case, name, (False, False))).detach()
+        plain = function(*_given(name, example)).detach()
         allowed = 16 * eps(plain.dtype) * _scale(subject, plain)
         with torch.no_grad():
-            found = function(*_given(case, name, (False, False)))
+            found = function(*_given(name, example))
         require_close(f"{name} under torch.no_grad", found, plain, allowed)
         for what, recorded in WANTED.items():
-            found = function(*_given(case, name, recorded)).detach()
+            given = _given(name, example, recorded)
+            found = function(*given).detach()
             require_close(f"{name} where {what} a gradient", found, plain, allowed)
+            if any(one.grad is not None for one in given):
+                raise Violation(f"{name} calls backward: it leaves a gradient in its input")
 
 
 WANTED = {"the first argument wants": (True, False), "the target wants": (False, True), "both want": (True, True)}
@@ -261,15 +278,24 @@ def autograd_runs_through_the_value(subject: Subject, case: Case) -> None:
         raise Violation("the value is cut off from the graph: a loss made of it trains nothing")
 
 
-def _gradient(subject: Subject, logits: Tensor, log_q: Tensor, upstream: Tensor | float = 2.0) -> Tensor:
-    """The gradient of `upstream` times the values, summed, over `upstream`; a power of 2 per row, so that it is exact.
+def _gradient(subject: Subject, logits: Tensor, log_q: Tensor) -> Tensor:
+    """The gradient of the values, summed."""
+    at = logits.clone().requires_grad_()
+    (found,) = torch.autograd.grad(value_of(subject)(torch.log_softmax(at, -1), log_q.clone()).sum(), at)
+    return found
 
-    What comes from above is never 1, as a gradient written by hand may forget to hand it on.
+
+def _gradient_under_way(subject: Subject, logits: Tensor, log_q: Tensor, upstream: Tensor) -> Tensor:
+    """The gradient of `upstream` times the values, over `upstream`.
+
+    What comes from above is not 1, and another value is asked for before: a gradient written by hand may forget to
+    hand it on, or what the value was of.
     """
-    at, factor = logits.clone().requires_grad_(), torch.as_tensor(upstream, dtype=logits.dtype)
+    at = logits.clone().requires_grad_()
     values = value_of(subject)(torch.log_softmax(at, -1), log_q.clone())
-    (found,) = torch.autograd.grad((factor * values).sum(), at)
-    return found / factor[..., None]
+    value_of(subject)(torch.log_softmax(logits.flip(-1), -1), log_q.roll(1, -1))
+    (found,) = torch.autograd.grad(values, at, upstream)
+    return found / upstream[..., None]
 
 
 def _differentiable(subject: Subject) -> str | None:
@@ -285,11 +311,21 @@ def autograd_agrees_in_every_dtype(subject: Subject, case: Case) -> None:
     dtype = case.logits.dtype
     if not float(weight.abs().max()) < torch.finfo(dtype).max / 2**10:
         return  # beyond the range of the dtype there is no gradient
-    found, expected = (_gradient(subject, case.logits.to(kind), case.log_q.to(kind)) for kind in (dtype, wide))
+    found = _gradient_under_way(subject, case.logits, case.log_q, torch.tensor(2.0, dtype=dtype))
+    expected = _gradient(subject, case.logits.to(wide), case.log_q.to(wide))
     ulps, scale = ULPS_OF_AUTOGRAD, subject.scale
     allowed = rounding_of_parts("logit_gradient", case.logits, case.log_q, weight, ulps, scale=scale)
     moved = functools.partial(_gradient, subject, case.logits.to(wide), further(case.log_p, case.log_q).to(wide))
     require_close_if_steep(f"the gradient of the value in {dtype}", found, expected, allowed + smallest(dtype), moved)
+
+
+@check(_in_dtypes, _differentiable)
+def autograd_gives_no_nan_at_equality(subject: Subject, case: Case) -> None:
+    """At p = q, where roots of squares have no derivative, the gradient of the value is a number."""
+    at = case.log_q.clone().requires_grad_()
+    (found,) = torch.autograd.grad(value_of(subject)(at, case.log_q.clone()), at)
+    if bool(found.isnan().any()):
+        raise Violation("the gradient of the value holds NaN where p = q", log_q=case.log_q, found=found)
 
 
 @check(lambda subject: _rows(subject), _differentiable)
@@ -297,9 +333,11 @@ def autograd_of_a_batch_is_that_of_its_members(subject: Subject, example: tuple[
     """The gradient of a weighted sum of the values of a batch is, row by row, what autograd gives for each alone."""
     logits, log_q = _batch("logit_gradient", *example)
     away_from_kinks(subject, torch.log_softmax(logits, -1), log_q)
-    upstream = torch.tensor([2.0, -1.0, 0.5]).repeat(len(logits))[: len(logits)]
-    some = _some(logits)
-    found = _gradient(subject, logits, log_q, upstream)[some]
+    upstream = torch.tensor([61.37, -1.083, 0.517]).repeat(len(logits))[: len(logits)].to(logits.dtype)
+    kept, some = upstream.clone(), _some(logits)
+    found = _gradient_under_way(subject, logits, log_q, upstream)[some]
+    if not torch.equal(kept, upstream):
+        raise Violation("the gradient writes over what it is multiplied by", before=kept, after=upstream)
     alone = torch.stack([_gradient(subject, *row) for row in zip(logits[some], log_q[some], strict=True)])
     finite = alone.isfinite()  # beyond the range of the dtype there is nothing to compare
     allowed = 64 * eps(found.dtype) * _scale(subject, alone)
@@ -344,11 +382,21 @@ def calls_do_not_depend_on_earlier_calls(subject: Subject, two: tuple[Case, Case
         again = function(first_argument(name, two[0].logits), two[0].log_q.clone()).detach().clone()
         if not torch.equal(once.nan_to_num(), again.nan_to_num()):
             raise Violation(f"{name} gives something else the second time", once=once, again=again)
+        _require_no_memory_of(name, function, (first, log_q), once)
         first.copy_(first_argument(name, two[1].logits))
         log_q.copy_(two[1].log_q)
         moved = function(first, log_q).detach()
         allowed = 64 * eps(fresh.dtype) * _scale(subject, fresh)
         require_close(f"{name} of the same tensor with new contents", moved, fresh, allowed)
+
+
+def _require_no_memory_of(name: str, function: Function, given: tuple[Tensor, Tensor], once: Tensor) -> None:
+    """A caller may write to what it got; a result that is kept and returned again would show that."""
+    with contextlib.suppress(RuntimeError):  # of an expanded result, say, that cannot be written to
+        function(*given).detach().mul_(3).add_(1)
+        again = function(*given).detach()
+        if not torch.equal(once.nan_to_num(), again.nan_to_num()):
+            raise Violation(f"{name} returns what it keeps: written to, it comes back so", before=once, after=again)
 
 
 def _some(batch: Tensor) -> list[int]:
@@ -360,9 +408,12 @@ def _alone(function: Function, first: Tensor, log_q: Tensor) -> Tensor:
 
 
 def _batch(name: str, two: tuple[Case, Case], rows: int) -> tuple[Tensor, Tensor]:
-    """The two cases by turns; the logits, and every other time the target too, are rolled along."""
+    """The two cases by turns; the logits, and every other time the target too, are rolled along.
+
+    The logits are shrunk a little, as whole sixteenths would be exact in half precision too.
+    """
     cases = [two[k % 2] for k in range(rows or len(two[0].logits))]
-    first = [first_argument(name, case.logits).roll(k) for k, case in enumerate(cases)]
+    first = [first_argument(name, 0.97 * case.logits).roll(k) for k, case in enumerate(cases)]
     return torch.stack(first), torch.stack([case.log_q.roll(k // 2) for k, case in enumerate(cases)])
 
 
@@ -380,15 +431,35 @@ def a_batch_is_its_members(subject: Subject, example: tuple[tuple[Case, Case], i
         if found is None:
             continue
         batch = found.detach()
+        if batch.dtype != first.dtype:
+            raise Violation(f"{name} of a batch returns {batch.dtype} for {first.dtype}")
         some = _some(first)
         allowed = 64 * eps(first.dtype) * _scale(subject, batch)
         if batch.shape != _expected_shape(name, first):
             raise Violation(f"{name} returns shape {tuple(batch.shape)} for {tuple(first.shape)}")
         require_close(f"{name} of a batch", batch[some], _alone(function, first[some], log_q[some]), allowed)
+        require_close(f"{name} of a batch of one", function(first[:1].clone(), log_q[:1].clone()), batch[:1], allowed)
+        _require_rows_apart(name, function, (first, log_q), batch, allowed)
         for deepen in (lambda rows: torch.stack((rows, rows.flip(0))), lambda rows: rows[None, :, None].clone()):
             deeper = function(deepen(first), deepen(log_q))
             require_close(f"{name} of shape {tuple(deepen(first).shape)}", deeper, deepen(batch), allowed)
         _require_the_same_in_other_memory(name, function, (first, log_q), allowed)
+
+
+def _require_rows_apart(
+    name: str, function: Function, arguments: tuple[Tensor, Tensor], batch: Tensor, allowed: float
+) -> None:
+    """A row of NaN, unless it is refused with a ValueError, comes out as NaN and leaves the other rows as they are."""
+    first = arguments[0].clone()
+    first[0] = torch.nan
+    with contextlib.suppress(ValueError):
+        found = function(first, arguments[1].clone()).detach()
+        require_close(f"{name} of a batch with a row of NaN, in the other rows", found[1:], batch[1:], allowed)
+        again = first.clone()
+        again[0] = arguments[0][0] - 0.5
+        depends = not torch.equal(function(again, arguments[1].clone()).detach()[0], batch[0])
+        if depends and not bool(found[0].isnan().any()):
+            raise Violation(f"{name} hides a NaN in a row of a batch", found=found)
 
 
 def _require_the_same_in_other_memory(
@@ -409,14 +480,18 @@ def _require_the_same_in_other_memory(
         require_close(f"{name} of a batch {what}", found, expected, allowed)
 
 
-ROWS, ROWS_OF_A_GENERAL_FORM = 1025, 129
-"""One more than what is done at a time, be it 32, 64 or 1024."""
+ROWS, ROWS_OF_A_GENERAL_FORM = 8193, 129
+"""One more than what is done at a time, be it 32, 64 or 8192."""
 
 
-@check(lambda subject: _two_in(working_dtype(subject), (3, 5)), most_examples=3)
+def _two_of_a_large_batch(subject: Subject) -> st.SearchStrategy[tuple[Case, Case]]:
+    return st.sampled_from(full_dtypes(subject)).flatmap(lambda dtype: _two_in(dtype, (3, 5)))
+
+
+@check(_two_of_a_large_batch, most_examples=4)
 def a_large_batch_is_its_members(subject: Subject, two: tuple[Case, Case]) -> None:
-    """A batch of hundreds or of a thousand rows gives what its members give alone, and in the other order the same."""
-    rows = ROWS_OF_A_GENERAL_FORM if _is_general_form(subject) else ROWS
+    """A batch of hundreds or thousands of rows gives what its members give alone, and in the other order the same."""
+    rows = ROWS_OF_A_GENERAL_FORM if is_general_form(subject) else ROWS
     for name, function in functions(subject).items():
         first, log_q = _batch(name, two, rows)
         away_from_kinks(subject, first if name == "value" else torch.log_softmax(first, -1), log_q)
@@ -456,7 +531,7 @@ def vmap_gives_the_same(subject: Subject, two: tuple[Case, Case]) -> None:
 
 
 def _compilable(subject: Subject) -> str | None:
-    if _is_general_form(subject):
+    if is_general_form(subject):
         return "its general form walks SymPy's tree, which would be traced: compile its printed code instead"
     return torch_only(subject)
 

@@ -58,7 +58,7 @@ def force_sums_to_zero(subject: Subject, case: Case) -> None:
 @check(_cases, with_force)
 def force_ignores_a_shift(subject: Subject, case: Case) -> None:
     """Adding 64 to every logit, or taking it from them, changes no force."""
-    rounded = (case.logits * 2**10).round() / 2**10
+    rounded = ((case.logits.double() * 2**10).round() / 2**10).to(case.logits.dtype)
     here = force_of(subject, rounded.clone(), case.log_q.clone())
     scale = _scale(subject, Case(rounded, case.log_q, case.kind)) + 2 * float(rounded.abs().max() + 64)
     for shift in (64, -64):

@@ -9,14 +9,21 @@ from torch import Tensor
 
 from fguidance.testing import strategies
 from fguidance.testing.check import Violation, check
-from fguidance.testing.checks._subjects import away_from_kinks, value_of, weight_of, with_value, working_dtype
+from fguidance.testing.checks._subjects import (
+    away_from_kinks,
+    is_general_form,
+    value_of,
+    weight_of,
+    with_value,
+    working_dtype,
+)  # fmt: skip
 from fguidance.testing.strategies import Case, Pair
 from fguidance.testing.subject import Subject
 from fguidance.testing.tolerance import conditioning, eps, further, require_close, require_close_if_steep
 
 Numbers = tuple[float, float, float, float]
 TINY = (1e-6, 1e-12, 1e-20, 1e-40)
-PIECES = (2, 3, 8, 300, 1100)
+PIECES, PIECES_OF_A_GENERAL_FORM = (2, 5000, 3, 300, 8), (2, 1100, 3, 300, 8)
 
 
 def _share() -> st.SearchStrategy[float]:
@@ -38,8 +45,9 @@ def _with_a_factor(subject: Subject) -> st.SearchStrategy[Numbers]:
     return st.tuples(_share(), _share(), _share(), factor)
 
 
-def _with_pieces(_: Subject) -> st.SearchStrategy[tuple[Numbers, int]]:
-    return st.tuples(_numbers(_), st.sampled_from(PIECES))
+def _with_pieces(subject: Subject) -> st.SearchStrategy[tuple[Numbers, int]]:
+    pieces = PIECES_OF_A_GENERAL_FORM if is_general_form(subject) else PIECES
+    return st.tuples(_numbers(subject), st.sampled_from(pieces))
 
 
 def _pair(p: float, q: float, split: float, dtype: torch.dtype) -> Pair:
@@ -51,6 +59,11 @@ def _pair(p: float, q: float, split: float, dtype: torch.dtype) -> Pair:
 
 def _first_weight(subject: Subject, pair: Pair) -> Tensor:
     return weight_of(subject)(pair.log_p.clone(), pair.log_q.clone())[0]
+
+
+def _away_from_kinks(subject: Subject, p: float, q: float) -> None:
+    log_p, log_q = torch.tensor([[p], [q]], dtype=torch.float64).log().to(working_dtype(subject))
+    away_from_kinks(subject, log_p, log_q)
 
 
 def _split(log: Tensor, share: float, pieces: int) -> Tensor:
@@ -68,6 +81,7 @@ def _allowed(subject: Subject, *weights: Tensor) -> float:
 def weight_depends_on_its_class_alone(subject: Subject, example: tuple[Numbers, int]) -> None:
     """The weight of a class is a function of its own p and q, however the others, be they many, share the rest."""
     (p, q, split, other), pieces = example
+    _away_from_kinks(subject, p, q)
     dtype = working_dtype(subject)
     here = _first_weight(subject, _pair(p, q, split, dtype))
     pair = _pair(p, q, other, torch.float64)
@@ -111,6 +125,7 @@ def _log1mexp(log: Tensor) -> Tensor:
 def weight_is_homogeneous(subject: Subject, numbers: Numbers) -> None:
     """w(c p, c q) = c w(p, q), however small c is: a weight is p times a function of p/q."""
     p, q, split, factor = numbers
+    _away_from_kinks(subject, p, q)
     dtype = working_dtype(subject)
     pairs = [_pair(c * p, c * q, split, dtype) for c in (1.0, factor)]
     whole, part = (_first_weight(subject, pair) for pair in pairs)

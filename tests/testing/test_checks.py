@@ -13,7 +13,7 @@ from fguidance.testing.record import Record
 from fguidance.testing.runner import run_check
 from fguidance.testing.strategies import Case
 from fguidance.testing.subject import as_subject
-from tests.testing.right import ForwardKL, Neyman, VajdaBetweenTheOrders, VajdaInPlainPowers
+from tests.testing.right import ForwardKL, KumarChhina, Neyman, VajdaBetweenTheOrders, VajdaInPlainPowers
 
 pytestmark = pytest.mark.usefixtures("unshrunk")
 
@@ -178,6 +178,24 @@ def test_without_a_generator_an_infinite_curvature_is_given_as_a_possible_reason
     record = _record(VajdaBetweenTheOrders, "curvature_is_that_of_the_generator", declaration=smooth)
     assert record.status == "failed"
     assert "declare smooth=False" in record.reason
+
+
+def test_a_generator_that_enclosures_do_not_know_is_undecided() -> None:
+    record = _record(KumarChhina(), "generator_is_convex")
+    assert record.status == "skipped"
+    assert record.reason.startswith("undecided: ")
+
+
+def test_a_generator_with_kinks_is_declared_with_them() -> None:
+    with pytest.raises(ValueError, match="declare smooth=False"):
+        check_divergence(ForwardKL, generator="abs(t - 1)/2")
+    with pytest.raises(ValueError, match="is not convex"):
+        check_divergence(ForwardKL, generator="-abs(t - 1)/2", smooth=False)
+
+
+def test_a_mistyped_name_is_answered_with_the_names() -> None:
+    with pytest.raises(ValueError, match="'reverse_kl' is no registered divergence: they are rkl, fkl, js"):
+        check_divergence("reverse_kl")
 
 
 def test_every_title_is_a_sentence() -> None:

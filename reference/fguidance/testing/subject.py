@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import sympy as sp
 
 Function = Callable[[Tensor, Tensor], Tensor]
+_NAME = re.compile(r"(?!pi$)[A-Za-z_]\w+")
+"""What is no generator: one name that is neither t nor a constant."""
 PARTS = ("value", "weight", "logit_gradient")
 
 
@@ -106,6 +109,8 @@ def as_subject(source: Any, declaration: Declaration | None = None, name: str | 
         raise TypeError(f"declaration must be a Declaration, not {type(stated).__name__}")
     if isinstance(source, str) and source in divergence_names():
         source = divergence(source)
+    elif isinstance(source, str) and _NAME.fullmatch(source):
+        raise ValueError(f"{source!r} is no registered divergence: they are {', '.join(divergence_names())}")
     if isinstance(source, str | sp.Expr):
         source = Divergence.from_generator(source, name=name or str(source))
     if isinstance(source, Divergence):

@@ -26,6 +26,16 @@ def reasons_table(run: dict[str, Any]) -> str:
     return "\n".join([*lines, f"| {run['unexplained_survivors']} | not explained |"])
 
 
+def deep_table(runs: dict[str, dict[str, Any]]) -> str:
+    """The divergences that were run with ten thousand examples: checks, examples and time."""
+    heads = ("divergence", "checks passed", "do not apply", "examples", "minutes", "date", "source")
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for name, run in runs.items():
+        cells = (run["passed"], run["skipped"], f"{run['examples']:,}", f"{run['seconds'] / 60:.0f}", run["date"])
+        lines.append(f"| `{name}` | " + " | ".join(map(str, cells)) + f" | `{run['source'][:8]}` |")
+    return "\n".join(lines)
+
+
 def wrong_table(run: dict[str, Any]) -> str:
     """The wrong programs by what is wrong with them."""
     rows = (f"| {row['title']} | {row['number']} | {row['example']} |" for row in run["wrong_programs"])

@@ -18,6 +18,7 @@ import tomllib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -176,7 +177,6 @@ def wrong_programs() -> list[dict[str, str | int]]:
 
 def record(mutants: list[Mutant]) -> None:
     """Write the score with its date, versions and settings."""
-    RECORD.parent.mkdir(exist_ok=True)
     content = {
         "date": datetime.date.today().isoformat(),
         "python": platform.python_version(),
@@ -188,6 +188,12 @@ def record(mutants: list[Mutant]) -> None:
         "explained_survivors": explained(mutants),
         "unexplained_survivors": len(unexplained(mutants)),
     }
+    write(content)
+
+
+def write(content: dict[str, Any]) -> None:
+    """Write the record."""
+    RECORD.parent.mkdir(exist_ok=True)
     RECORD.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -195,7 +201,12 @@ def main() -> None:
     """Run what is left to run, print the score, and fail on a survivor that is not explained."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--report", action="store_true", help="only report what earlier runs found")
-    if not parser.parse_args().report:
+    parser.add_argument("--programs", action="store_true", help="only record how many wrong programs there are")
+    arguments = parser.parse_args()
+    if arguments.programs:
+        write({**json.loads(RECORD.read_text(encoding="utf-8")), "wrong_programs": wrong_programs()})
+        return
+    if not arguments.report:
         prepare()
         mutmut("run", "--max-children", os.environ.get("MUTATION_PROCESSES", "2"))
     mutants = results()

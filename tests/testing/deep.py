@@ -1,10 +1,13 @@
 """Ten thousand examples of every property on every registered divergence: `make test-deep`.
 
 It takes hours, so it may be interrupted: what passed is noted under .make/deep for the source as it is, and is
-skipped the next time. Checks with one case (`most_examples`) run that case.
+skipped the next time. Checks with one case (`most_examples`) run that case. What was run on which day is recorded in
+book/results/deep.json, divergence by divergence, for the source as it was.
 """
 
+import datetime
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 
 import fguidance as fg
 from fguidance.testing.check import CHECKS
+from fguidance.testing.record import Record
 from fguidance.testing.runner import run_check
 from fguidance.testing.subject import as_subject
 
@@ -24,12 +28,35 @@ pytestmark = [
 ]
 
 
-def _noted(name: str, check: str) -> Path:
-    """The file that says that a check passed on the source as it is now."""
+RECORD = ROOT / "book" / "results" / "deep.json"
+
+
+def _source() -> str:
+    """A digest of the source as it is now."""
     digest = hashlib.sha256()
     for path in sorted((ROOT / "reference").rglob("*.py")):
         digest.update(path.read_bytes())
-    return ROOT / ".make" / "deep" / digest.hexdigest()[:16] / f"{name}-{check}"
+    return digest.hexdigest()[:16]
+
+
+SOURCE = _source()
+
+
+def _noted(name: str, check: str) -> Path:
+    """The file that says that a check passed on the source as it is now."""
+    return ROOT / ".make" / "deep" / SOURCE / f"{name}-{check}"
+
+
+def _record(name: str, record: Record) -> None:
+    """Add a check that passed, or that does not apply, to what is recorded of a divergence."""
+    known = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    row = known.get(name, {})
+    if row.get("source") != SOURCE:
+        row = {"source": SOURCE, "passed": 0, "skipped": 0, "examples": 0, "seconds": 0}
+    row |= {"date": datetime.date.today().isoformat(), record.status: row[record.status] + 1}
+    row |= {"examples": row["examples"] + record.examples, "seconds": round(row["seconds"] + record.seconds)}
+    known[name] = row
+    RECORD.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -39,8 +66,9 @@ def test_deep(name: str, check: str) -> None:
     if noted.exists():
         pytest.skip(f"passed before: {noted.read_text()}")
     record = run_check(CHECKS[check], as_subject(name))
+    assert record.status in ("passed", "skipped"), f"{record.reason}\n{record.counterexample}\n{record.reproduce}"
+    noted.parent.mkdir(parents=True, exist_ok=True)
+    noted.write_text(record.reason or f"{record.examples} examples in {record.seconds:.0f} s")
+    _record(name, record)
     if record.status == "skipped":
         pytest.skip(record.reason)
-    assert record.status == "passed", f"{record.reason}\n{record.counterexample}\n{record.reproduce}"
-    noted.parent.mkdir(parents=True, exist_ok=True)
-    noted.write_text(f"{record.examples} examples in {record.seconds:.0f} s")

@@ -1,5 +1,6 @@
 """Who tests the tests: every wrong divergence fails the check made for its mistake, with a counterexample."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from fguidance.testing import check_divergence
 from fguidance.testing.check import CHECKS
 from fguidance.testing.runner import run_check
 from fguidance.testing.subject import as_subject
+from tests.mutation.run import RECORD, wrong_programs
 from tests.testing.right import ForwardKL
 from tests.testing.wrong import WRONG
 
@@ -30,6 +32,11 @@ def test_it_fails_with_a_counterexample(make, check):
 def test_there_are_many_and_none_is_listed_twice():
     names = [make.__name__ for make, _ in WRONG]
     assert len(names) == len(set(names)) >= 60
+
+
+def test_the_book_tells_how_many_there_are():
+    """`python -m tests.mutation.run --programs` brings the record up to date."""
+    assert json.loads(RECORD.read_text(encoding="utf-8"))["wrong_programs"] == wrong_programs()
 
 
 def test_every_check_fails_something():

@@ -1,4 +1,4 @@
-"""Promised in float32 alone, where a derivative has to be seen with seven digits."""
+"""Promised in float32 or half precision alone, where a derivative has to be seen with few digits."""
 
 import torch
 

@@ -24,7 +24,8 @@ def test_the_reasons_come_by_their_number_and_the_unexplained_are_told():
 
 
 def test_the_deep_runs_are_told_with_their_source():
-    run = {"passed": 50, "skipped": 2, "examples": 430_123, "seconds": 1500, "date": "2026-11-25", "source": "0123456789ab"}
+    run = {"passed": 50, "skipped": 2, "examples": 430_123, "seconds": 1500, "date": "2026-11-25"}
+    run |= {"source": "0123456789ab"}
     row = mutation.deep_table({"js": run}).splitlines()[2]
     assert row == "| `js` | 50 | 2 | 430,123 | 25 | 2026-11-25 | `01234567` |"
 

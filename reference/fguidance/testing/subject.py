@@ -110,7 +110,8 @@ def as_subject(source: Any, declaration: Declaration | None = None, name: str | 
     if isinstance(source, str) and source in divergence_names():
         source = divergence(source)
     elif isinstance(source, str) and _NAME.fullmatch(source):
-        raise ValueError(f"{source!r} is no generator and no registered divergence, which are {', '.join(divergence_names())}")
+        known = ", ".join(divergence_names())
+        raise ValueError(f"{source!r} is no generator and no registered divergence, which are {known}")
     if isinstance(source, str | sp.Expr):
         source = Divergence.from_generator(source, name=name or str(source))
     if isinstance(source, Divergence):

@@ -1,5 +1,6 @@
 """Tables of the page on the tests, from the record of `make mutation`."""
 
+from collections import Counter
 from typing import Any
 
 
@@ -27,13 +28,27 @@ def reasons_table(run: dict[str, Any]) -> str:
 
 
 def deep_table(runs: dict[str, dict[str, Any]]) -> str:
-    """The divergences that were run with ten thousand examples: checks, examples and time."""
+    """What each divergence passed in the nightly runs: checks, examples and time."""
     heads = ("divergence", "checks passed", "do not apply", "examples", "minutes", "date", "source")
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, run in runs.items():
-        cells = (run["passed"], run["skipped"], f"{run['examples']:,}", f"{run['seconds'] / 60:.0f}", run["date"])
-        lines.append(f"| `{name}` | " + " | ".join(map(str, cells)) + f" | `{run['source'][:8]}` |")
+        passed = [number for number in run["examples"].values() if isinstance(number, int)]
+        counts = (len(passed), len(run["examples"]) - len(passed), f"{sum(passed):,}")
+        cells = (f"`{name}`", *counts, f"{run['seconds'] / 60:.0f}", run["date"], f"`{run['source'][:8]}`")
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
+
+
+def deep_sentence(runs: dict[str, dict[str, Any]], one_case: set[str]) -> str:
+    """How many examples each property met over all divergences, but for those that have few cases."""
+    totals: Counter[str] = Counter()
+    for run in runs.values():
+        totals.update({name: number for name, number in run["examples"].items() if isinstance(number, int)})
+    least = min(number for name, number in totals.items() if name not in one_case)
+    return (
+        f"In all {sum(totals.values()):,} examples of {len(totals)} properties on {len(runs)} divergences passed, "
+        f"and none failed; each property that has more than a few cases met at least {least:,}."
+    )
 
 
 def wrong_table(run: dict[str, Any]) -> str:

@@ -24,10 +24,13 @@ def test_the_reasons_come_by_their_number_and_the_unexplained_are_told():
 
 
 def test_the_deep_runs_are_told_with_their_source():
-    run = {"passed": 50, "skipped": 2, "examples": 430_123, "seconds": 1500, "date": "2026-11-25"}
-    run |= {"source": "0123456789ab"}
+    examples = {"a": 1000, "b": 1, "c": "it has no value", "d": 1500}
+    run = {"examples": examples, "seconds": 1500.0, "date": "2026-11-25", "source": "0123456789ab"}
     row = mutation.deep_table({"js": run}).splitlines()[2]
-    assert row == "| `js` | 50 | 2 | 430,123 | 25 | 2026-11-25 | `01234567` |"
+    assert row == "| `js` | 3 | 1 | 2,501 | 25 | 2026-11-25 | `01234567` |"
+    sentence = mutation.deep_sentence({"js": run, "rkl": {**run, "examples": {"a": 1, "d": 2}}}, {"b"})
+    assert "In all 2,504 examples of 3 properties on 2 divergences passed" in sentence
+    assert "at least 1,001." in sentence
 
 
 def test_every_wrong_program_is_counted_once():

@@ -35,10 +35,11 @@ RECORD = ROOT / "book" / "results" / "deep.json"
 
 
 def _source() -> str:
-    """A digest of the source as it is now."""
+    """A digest of the source as it is now, but for the sampler, which no check calls."""
     digest = hashlib.sha256()
     for path in sorted((ROOT / "reference").rglob("*.py")):
-        digest.update(path.read_bytes())
+        if "diffusion" not in path.parts:
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -3,6 +3,7 @@
 Follows Dhariwal & Nichol 2021, arXiv:2105.05233, and Ma et al. 2024, arXiv:2310.11311.
 """
 
+from fguidance.diffusion.resnet import ResNet, load_resnet
 from fguidance.diffusion.reverse import (
     FixedVariance,
     ReverseStep,
@@ -19,11 +20,13 @@ __all__ = [
     "FixedVariance",
     "GuidanceStepSize",
     "ImageGuidance",
+    "ResNet",
     "ReverseStep",
     "Schedule",
     "StepRecord",
     "fixed_variance",
     "learned_log_variance",
+    "load_resnet",
     "predict_clean",
     "reverse_step",
     "sample",

@@ -1,0 +1,122 @@
+"""The off-the-shelf classifiers compute what torchvision's do on the same weights, in logits and in gradients."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fguidance.diffusion import load_resnet
+from tests.diffusion.published_weights import FIXTURES, made_weights, shapes
+
+DEPTHS = (50, 101)
+CLASSES = (5, 77)
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    made = np.random.default_rng(10**6).standard_normal((2, 3, 128, 128))
+    return torch.from_numpy(made).float()
+
+
+@pytest.fixture(scope="module", params=DEPTHS)
+def published(request: pytest.FixtureRequest) -> tuple[int, dict[str, Tensor], dict[str, Tensor]]:
+    """Depth, weights, and what torchvision computed with them."""
+    with np.load(FIXTURES / f"resnet{request.param}_outputs.npz") as arrays:
+        outputs = {name: torch.from_numpy(arrays[name]) for name in arrays}
+    return request.param, made_weights(f"resnet{request.param}"), outputs
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+def test_logits(published, images) -> None:
+    depth, weights, outputs = published
+    assert relative(load_resnet(weights, depth)(images), outputs["relu_logits"]) < 1e-4
+    assert relative(load_resnet(weights, depth, softplus_beta=3.0)(images), outputs["softplus3_logits"]) < 1e-4
+
+
+def test_gradients_in_the_image(published, images) -> None:
+    depth, weights, outputs = published
+    at = images.clone().requires_grad_()
+    log_probs = load_resnet(weights, depth, softplus_beta=3.0)(at).log_softmax(-1)
+    (gradient,) = torch.autograd.grad(log_probs[[0, 1], CLASSES].sum(), at)
+    norms = gradient.flatten(1).norm(dim=1)
+    assert relative(norms, outputs["softplus3_grad_norm"]) < 1e-4
+    assert relative(gradient[:, :, :4, :4], outputs["softplus3_grad_corner"]) < 1e-4
+
+
+def test_other_activations_give_other_numbers(published, images) -> None:
+    """The comparison above would see it if the activation were not replaced, or with another beta."""
+    depth, weights, outputs = published
+    found = load_resnet(weights, depth, softplus_beta=3.3)(images)
+    assert relative(found, outputs["softplus3_logits"]) > 1e-3
+    assert relative(load_resnet(weights, depth)(images), outputs["softplus3_logits"]) > 1e-2
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_exactly_the_published_keys_and_shapes(depth: int) -> None:
+    listed = {name: torch.empty(shape, device="meta") for name, shape in shapes(f"resnet{depth}").items()}
+    network = load_resnet(listed, depth)
+    assert {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()} == shapes(f"resnet{depth}")
+
+
+def test_ready_for_inference_and_apart_from_what_was_given() -> None:
+    weights = made_weights("resnet50")
+    network = load_resnet(weights)
+    assert not any(module.training for module in network.modules())
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    weights["fc.bias"].fill_(torch.nan)
+    assert bool(network.fc.bias.isfinite().all())
+
+
+def test_from_a_file(tmp_path: Path, images: Tensor) -> None:
+    weights = made_weights("resnet50")
+    torch.save(weights, tmp_path / "weights.pth")
+    torch.testing.assert_close(load_resnet(tmp_path / "weights.pth")(images), load_resnet(weights)(images))
+
+
+class TestRefused:
+    """Weights of another network, and files that hold none, with a message that says what is wrong."""
+
+    def test_another_depth(self) -> None:
+        listed = {name: torch.empty(shape, device="meta") for name, shape in shapes("resnet101").items()}
+        with pytest.raises(ValueError, match=r"does not fit a ResNet-50: it has besides layer3\.6\..* and \d+ more"):
+            load_resnet(listed, 50)
+        with pytest.raises(ValueError, match="depth must be one of 50, 101, not 34"):
+            load_resnet(listed, 34)
+
+    def test_a_missing_key_and_another_shape(self) -> None:
+        listed = {name: torch.empty(shape, device="meta") for name, shape in shapes("resnet50").items()}
+        less = {name: tensor for name, tensor in listed.items() if name != "bn1.weight"}
+        with pytest.raises(ValueError, match=r"it lacks bn1\.weight$"):
+            load_resnet(less)
+        listed["conv1.weight"] = torch.empty(64, 4, 7, 7, device="meta")
+        with pytest.raises(ValueError, match=r"conv1\.weight is \(64, 4, 7, 7\) and not \(64, 3, 7, 7\)"):
+            load_resnet(listed)
+
+    @pytest.mark.parametrize("beta", (0.0, -3.0, float("nan"), float("inf")))
+    def test_beta(self, beta: float) -> None:
+        with pytest.raises(ValueError, match="softplus_beta must be a positive number or None"):
+            load_resnet({}, softplus_beta=beta)
+
+    def test_files(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError, match="there is no file"):
+            load_resnet(tmp_path / "missing.pth")
+        (tmp_path / "corrupt.pth").write_bytes(b"not weights")
+        with pytest.raises(ValueError, match="cannot be read as weights"):
+            load_resnet(tmp_path / "corrupt.pth")
+        torch.save(nn.ReLU(), tmp_path / "module.pth")
+        with pytest.raises(ValueError, match="cannot be read as weights"):
+            load_resnet(tmp_path / "module.pth")
+        torch.save([torch.zeros(1)], tmp_path / "list.pth")
+        with pytest.raises(TypeError, match="must hold a mapping of names to tensors, not list"):
+            load_resnet(tmp_path / "list.pth")
+
+    def test_what_is_no_state_dict(self) -> None:
+        with pytest.raises(TypeError, match="must be a mapping of tensors or a path, not int"):
+            load_resnet(3)
+        with pytest.raises(TypeError, match="'a' is int"):
+            load_resnet({"a": 3})

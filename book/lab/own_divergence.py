@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import io
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -125,4 +126,7 @@ def _description(check: Check) -> str:
 
 
 def _in_a_cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("*", "\\*").replace("_", "\\_").replace("$", "\\$")
+    """Text with its signs escaped, but for those within backticks."""
+    parts = text.replace("|", "\\|").split("`")
+    parts[::2] = [re.sub(r"([*_$])", r"\\\1", part) for part in parts[::2]]
+    return "`".join(parts)

@@ -76,7 +76,10 @@ class Guidance:
 
     def __post_init__(self) -> None:
         if not isinstance(self.divergence, str | Divergence):
-            raise TypeError(f"divergence must be a name or a Divergence, not {type(self.divergence).__name__}")
+            raise TypeError(
+                f"divergence must be a name or a Divergence, not {type(self.divergence).__name__}; "
+                "Divergence.from_generator makes one from a formula"
+            )
         resolved = divergence(self.divergence) if isinstance(self.divergence, str) else self.divergence
         object.__setattr__(self, "_resolved", resolved)
         _require_number("alpha", self.alpha, 0, math.inf)

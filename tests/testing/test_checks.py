@@ -1,5 +1,6 @@
 """What a check does beside passing and failing: it says why it does not apply, and an exception is a failure."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -43,7 +44,33 @@ def test_an_exception_is_a_failure_and_not_a_crash() -> None:
 
     record = _record(Raises, "weight_matches_high_precision")
     assert record.status == "failed"
-    assert "KeyError" in record.reason
+    assert re.search(r"KeyError: .* \(weight, line \d+ of test_checks\.py\)", record.reason)
+
+
+def test_the_place_of_an_exception_is_not_in_a_library() -> None:
+    class Raises(ForwardKL):
+        def weight(self, log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.interpolate(log_p)  # which raises in a file of PyTorch
+
+    reason = _record(Raises, "weight_matches_high_precision").reason
+    assert re.search(r"\(weight, line \d+ of test_checks\.py\)$", reason)
+
+
+def test_a_shape_is_told_with_the_right_one() -> None:
+    class SumsAll(ForwardKL):
+        def value(self, log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
+            return super().value(log_p, log_q).sum()
+
+    assert _record(SumsAll, "a_batch_is_its_members").reason == "value returns shape () for (2, 2), not (2,)"
+
+
+def test_where_nearly_all_examples_are_given_up_no_setting_of_hypothesis_is_advised() -> None:
+    class NotANumber(ForwardKL):
+        def value(self, log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
+            return super().value(log_p, log_q) * torch.nan
+
+    reason = _record(NotANumber, "weight_is_gradient_in_the_log_probabilities").reason
+    assert reason.startswith("hardly any example could be tried")
 
 
 def test_a_declared_generator_that_is_not_convex_is_reported_with_a_point() -> None:

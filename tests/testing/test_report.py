@@ -92,6 +92,10 @@ class TestText:
         assert "checks=['two'], reproduce_failure=('6.100.0'" in " ".join(text.split())
         assert text.rstrip().endswith(ALL.summary())
 
+    def test_the_names_of_several_failures_stand_together_at_the_end(self) -> None:
+        report = Report("mine", tuple(Record(name, "It.", "failed", "off") for name in ("one", "two")))
+        assert str(report).splitlines()[-2:] == ["failed: one, two", report.summary()]
+
     def test_markup_and_control_characters_are_shown_and_not_obeyed(self) -> None:
         name = "[bold]x[/nope]\x1b[31m\x07"
         report = Report(name, (Record("one", "One.", "failed", "\x1b]0;title\x07", {"a": "b"}),))

@@ -6,6 +6,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import torch
 from hypothesis import Phase, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
@@ -36,6 +37,23 @@ def profile(tmp_path: Path) -> Iterator[Path]:
     settings.load_profile(before)
 
 
+class OtherwiseWhenCompiled(InTorch):
+    def value(self, log_p: Any, log_q: Any) -> Any:
+        return super().value(log_p, log_q) * (2 if torch.compiler.is_compiling() else 1)
+
+
+def test_a_dear_check_is_not_shrunk() -> None:
+    (record,) = check_divergence(OtherwiseWhenCompiled, checks=["compiling_gives_the_same"]).records
+    assert record.status == "failed"
+    assert record.examples <= 3
+
+
+def test_two_functions_are_asked_for_as_a_pair() -> None:
+    made = InTorch()
+    with pytest.raises(TypeError, match=r"check_divergence\(\(value, weight\)"):
+        check_divergence(made.value, made.weight)  # type: ignore[arg-type]
+
+
 class TestFailuresComeBack:
     def test_the_line_runs_the_same_example_alone(self) -> None:
         (failed,) = check_divergence(WrongSometimes, checks=[CHECK]).failures
@@ -43,6 +61,13 @@ class TestFailuresComeBack:
         (record,) = again.records
         assert (record.status, record.examples) == ("failed", 1)
         assert (record.counterexample, record.reason) == (failed.counterexample, failed.reason)
+        whole = check_divergence(WrongSometimes, checks=[CHECK], reproduce_failure=failed.reproduce)
+        assert whole.records[0].counterexample == failed.counterexample
+
+    @pytest.mark.parametrize("line", ("", "js", "@reproduce_failure('6.1', open('x'))", "@reproduce_failure('6.1')"))
+    def test_another_line(self, line: str) -> None:
+        with pytest.raises(ValueError, match="reproduce_failure must be a line like"):
+            check_divergence(WrongSometimes, checks=[CHECK], reproduce_failure=line)
 
     def test_once_mended_it_passes(self) -> None:
         (failed,) = check_divergence(WrongSometimes, checks=[CHECK]).failures

@@ -120,7 +120,8 @@ def _compared(path: Path, stored: Baseline, subject: Subject, ulps: float) -> Re
     worst = max(moved, key=lambda drift: drift.ulps)
     reason = (
         f"{len(moved)} numbers differ by more than {ulps:g} ulps from {path}, recorded {stored.date} "
-        f"with {_changed_versions(stored.versions)}; {_extent(worst)}"
+        f"with {_changed_versions(stored.versions)}; {_extent(worst)}; "
+        "if that is meant, move the file away, and the next run records it anew"
     )
     return _failed(reason, worst.shown, len(entries))
 

@@ -10,6 +10,21 @@ STATUSES: tuple[Status, ...] = ("passed", "failed", "expected", "skipped")
 _ARGUMENTS = re.compile(r"@reproduce_failure(\(.*\))", re.DOTALL)
 
 
+def arguments_of(line: str) -> tuple[str, bytes]:
+    """The two arguments of Hypothesis' line, which is read and not evaluated.
+
+    Raises:
+        ValueError: it is no such line.
+    """
+    found = _ARGUMENTS.fullmatch(line.strip())
+    try:
+        version, blob = ast.literal_eval(found.group(1) if found else "")
+    except (ValueError, SyntaxError, TypeError):
+        example = "@reproduce_failure('6.0', b'...')"
+        raise ValueError(f"reproduce_failure must be a line like {example}, not {line!r}") from None
+    return version, blob
+
+
 @dataclass(frozen=True)
 class Record:
     """The outcome of one check.
@@ -37,11 +52,7 @@ class Record:
     @property
     def reproduce_failure(self) -> tuple[str, bytes] | None:
         """Hypothesis' version and blob, for `check_divergence(..., checks=[check], reproduce_failure=...)`."""
-        found = _ARGUMENTS.fullmatch(self.reproduce)
-        if found is None:
-            return None
-        version, blob = ast.literal_eval(found.group(1))
-        return version, blob
+        return arguments_of(self.reproduce) if self.reproduce else None
 
     @property
     def reproduce_call(self) -> str:

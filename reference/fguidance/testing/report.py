@@ -83,7 +83,9 @@ class Report:
 
     def __str__(self) -> str:
         """A line for each check, what shows each failure, and the summary."""
-        return "\n".join((*(_line(record) for record in self.records), self.summary()))
+        names = ", ".join(record.check for record in self.failures)
+        last = (f"failed: {names}",) if len(self.failures) > 1 else ()
+        return "\n".join((*(_line(record) for record in self.records), *last, self.summary()))
 
     def __rich__(self) -> "Group":
         """A table of the checks, what shows each failure, and the summary."""

@@ -2,20 +2,28 @@
 
 import hashlib
 import re
+import sysconfig
 import time
+import traceback
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import hypothesis
-from hypothesis import HealthCheck, given, reproduce_failure, seed, settings
-from hypothesis.errors import DidNotReproduce, FlakyFailure, UnsatisfiedAssumption
+from hypothesis import HealthCheck, Phase, given, reproduce_failure, seed, settings
+from hypothesis.errors import DidNotReproduce, FailedHealthCheck, FlakyFailure, UnsatisfiedAssumption
 
+import fguidance
 from fguidance.testing.check import Check, Violation
 from fguidance.testing.plain import plain
 from fguidance.testing.record import Record
 from fguidance.testing.subject import Subject
 
 _REPRODUCE = re.compile(r"@reproduce_failure\(.*\)")
+_NOT_THEIRS = (
+    str(Path(fguidance.__file__).parent), "<", *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+)  # fmt: skip
+"""How the names of files begin that do not belong to the code under test."""
 NO_LONGER_FAILS = "the example that failed passes now"
 
 
@@ -100,10 +108,12 @@ def _settings(check: Check, max_examples: int | None) -> settings:
     active = settings()
     wanted = active.max_examples if max_examples is None else max_examples
     most = wanted if check.most_examples is None else min(wanted, check.most_examples)
+    dear = check.most_examples is not None  # and shrinking would call it hundreds of times
+    phases = [phase for phase in active.phases if not (dear and phase in (Phase.shrink, Phase.explain))]
     quiet = [*active.suppress_health_check, HealthCheck.too_slow, HealthCheck.large_base_example]
     return settings(
         active, max_examples=most, deadline=None, print_blob=True, report_multiple_bugs=False,
-        suppress_health_check=quiet,
+        suppress_health_check=quiet, phases=phases,
     )  # fmt: skip
 
 
@@ -136,10 +146,18 @@ def _failed(check: Check, trace: _Trace, error: Exception) -> Record:
 
 
 def _message(error: Exception) -> str:
+    if isinstance(error, FailedHealthCheck):
+        return "hardly any example could be tried: it gives up those where value or force are NaN or infinite"
     if isinstance(error, FlakyFailure):
         first = _message(error.exceptions[0]) if isinstance(error.exceptions[0], Exception) else "it failed"
         return f"the same input failed and then passed, so it is not deterministic; when it failed: {first}"
-    return str(error) if isinstance(error, Violation) else f"raised {type(error).__name__}: {error}"
+    return str(error) if isinstance(error, Violation) else f"raised {type(error).__name__}: {error}{_place(error)}"
+
+
+def _place(error: Exception) -> str:
+    """Where the code under test was when it raised: the last line that is not this library's or an installed one's."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_NOT_THEIRS)]
+    return f" ({own[-1].name}, line {own[-1].lineno} of {Path(own[-1].filename).name})" if own else ""
 
 
 def _named(example: Any) -> dict[str, object]:

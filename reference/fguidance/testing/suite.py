@@ -1,5 +1,6 @@
 """`check_divergence`: every property on one divergence, in one line."""
 
+import inspect
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from fguidance.testing import baseline as regression
 from fguidance.testing.check import CHECKS, Check
 from fguidance.testing.declaration import Declaration
 from fguidance.testing.environment import environment
+from fguidance.testing.record import arguments_of
 from fguidance.testing.report import Report
 from fguidance.testing.runner import against_declaration, run_check
 from fguidance.testing.subject import Subject, as_subject, attribute_of
@@ -26,7 +28,7 @@ def check_divergence(
     checks: Sequence[str] | None = None,
     max_examples: int | None = None,
     seed: int | None = None,
-    reproduce_failure: tuple[str, bytes] | None = None,
+    reproduce_failure: tuple[str, bytes] | str | None = None,
     baseline: str | os.PathLike[str] | None = None,
     baseline_ulps: float = regression.ULPS,
     **declared: object,
@@ -42,8 +44,8 @@ def check_divergence(
         checks: names of the checks to run; None runs them all.
         max_examples: examples per check; None takes the active Hypothesis profile's number.
         seed: a seed for the examples; None leaves it to the profile.
-        reproduce_failure: the two arguments of Hypothesis' line in a record (`Record.reproduce_failure`), to run that
-            example alone; `checks` then names the one check it belongs to.
+        reproduce_failure: Hypothesis' line in a record (`Record.reproduce`), or its two arguments
+            (`Record.reproduce_failure`), to run that example alone; `checks` then names the one check it belongs to.
         baseline: a file of numbers to be held against, in a check called ``baseline``. The first run records it,
             later runs compare, and an existing file is never written to.
         baseline_ulps: by how many units in the last place of its dtype each number may differ from the one recorded.
@@ -58,6 +60,7 @@ def check_divergence(
             here, or a baseline that cannot be read or written.
     """
     subject = as_subject(source, _declared(source, declaration, declared), name)
+    reproduce_failure = arguments_of(reproduce_failure) if isinstance(reproduce_failure, str) else reproduce_failure
     if reproduce_failure is not None and (checks is None or len(checks) != 1):
         raise ValueError(f"reproduce_failure is an example of one check: name that one in checks, not {checks!r}")
     named = selected(_without_baseline(checks, baseline), subject)
@@ -79,6 +82,8 @@ def _without_baseline(checks: Sequence[str] | None, baseline: object) -> Sequenc
 
 
 def _declared(source: Any, declaration: Declaration | None, entries: dict[str, object]) -> Declaration | None:
+    if inspect.isroutine(declaration):
+        raise TypeError("two functions are given as one pair: check_divergence((value, weight), ...)")
     stated = declaration or attribute_of(source, "declaration")
     return (stated or Declaration()).with_changes(**entries) if entries else stated
 

@@ -78,9 +78,15 @@ def require_close(what: str, found: Tensor, expected: Tensor, allowed: Tensor | 
     underflow = 64 * eps(found.dtype) * smallest(found.dtype)
     right = beyond | (error <= torch.as_tensor(allowed, dtype=torch.float64) + underflow)
     if not bool(right.all()):
-        worst = error.nan_to_num(nan=torch.inf)[~right].max()
-        message = f"{what} is off by {float(worst):.3g}, more than rounding explains"
-        raise Violation(message, found=found, expected=wanted, **evidence)
+        raise Violation(_difference(what, result, wanted, error[~right]), found=found, expected=wanted, **evidence)
+
+
+def _difference(what: str, found: Tensor, expected: Tensor, error: Tensor) -> str:
+    if bool(expected.isnan().any()):
+        return f"{what} cannot be compared: what it should be equal to holds NaN itself"
+    if bool(found.isnan().any()):
+        return f"{what} holds NaN"
+    return f"{what} is off by {float(error.nan_to_num(nan=torch.inf).max()):.3g}, more than rounding explains"
 
 
 def require_close_if_steep(

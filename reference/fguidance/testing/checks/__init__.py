@@ -1,15 +1,19 @@
-"""The properties, one file per idea; importing this package registers them."""
+"""The properties, one file per idea; importing this package registers them, what is plainest first."""
 
+from fguidance.testing.checks import execution
+
+# isort: split
 from fguidance.testing.checks import (
     autograd,
     batches,
-    execution,
     force,
     geometry,
     gradient,
     homogeneity,
     precision,
     zeros,
-)  # fmt: skip
+)
 
-__all__ = ["autograd", "batches", "execution", "force", "geometry", "gradient", "homogeneity", "precision", "zeros"]
+__all__ = [
+    "autograd", "batches", "execution", "force", "geometry", "gradient", "homogeneity", "precision", "zeros",
+]  # fmt: skip

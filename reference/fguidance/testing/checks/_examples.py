@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fguidance.testing import strategies
+from fguidance.testing.check import Violation
 from fguidance.testing.checks._subjects import first_argument, working_dtype
 from fguidance.testing.strategies import Case
 from fguidance.testing.subject import Function, Subject
@@ -32,6 +33,12 @@ def in_dtypes(
 def expected_shape(name: str, argument: Tensor) -> torch.Size:
     """What a part of that name returns for a first argument."""
     return argument.shape[:-1] if name == "value" else argument.shape
+
+
+def wrong_shape(name: str, argument: Tensor, found: Tensor) -> Violation:
+    """What to raise where a part returns another shape."""
+    wanted = tuple(expected_shape(name, argument))
+    return Violation(f"{name} returns shape {tuple(found.shape)} for {tuple(argument.shape)}, not {wanted}")
 
 
 LEADING = ((), (2,), (1, 3), (9,))

@@ -19,6 +19,7 @@ from fguidance.testing.checks._examples import (
     two_cases_in,
     unless_refused,
     working_cases,
+    wrong_shape,
 )  # fmt: skip
 from fguidance.testing.checks._subjects import (
     away_from_kinks,
@@ -54,7 +55,7 @@ def a_batch_is_its_members(subject: Subject, example: tuple[tuple[Case, Case], i
         some = some_rows(first)
         allowed = 64 * eps(first.dtype) * size_of(subject, batch)
         if batch.shape != expected_shape(name, first):
-            raise Violation(f"{name} returns shape {tuple(batch.shape)} for {tuple(first.shape)}")
+            raise wrong_shape(name, first, batch)
         require_close(f"{name} of a batch", batch[some], each_alone(function, first[some], log_q[some]), allowed)
         require_close(f"{name} of a batch of one", function(first[:1].clone(), log_q[:1].clone()), batch[:1], allowed)
         _require_rows_apart(name, function, (first, log_q), batch, allowed)
@@ -130,7 +131,7 @@ def an_empty_batch_gives_an_empty_result(subject: Subject, two: tuple[Case, Case
         except ValueError:
             continue
         if found.shape != expected_shape(name, first):
-            raise Violation(f"{name} returns shape {tuple(found.shape)} for {tuple(first.shape)}")
+            raise wrong_shape(name, first, found)
 
 
 @check(two_cases, torch_only, most_examples=10)

@@ -23,6 +23,7 @@ from fguidance.testing.checks._examples import (
     unless_refused,
     with_leading_axes,
     working_cases,
+    wrong_shape,
 )  # fmt: skip
 from fguidance.testing.checks._subjects import (
     away_from_kinks,
@@ -76,7 +77,7 @@ def dtype_and_shape_are_kept(subject: Subject, example: tuple[Case, tuple[int, .
         if found.dtype != argument.dtype:
             raise Violation(f"{name} returns {found.dtype} for {argument.dtype}")
         if found.shape != expected_shape(name, argument):
-            raise Violation(f"{name} returns shape {tuple(found.shape)} for {tuple(argument.shape)}")
+            raise wrong_shape(name, argument, found)
 
 
 @check(_in_dtypes_of_many)

@@ -3,6 +3,7 @@
 Follows Dhariwal & Nichol 2021, arXiv:2105.05233, and Ma et al. 2024, arXiv:2310.11311.
 """
 
+from fguidance.diffusion.adm import ADMConfig, ADMUNet, load_adm_unet
 from fguidance.diffusion.resnet import ResNet, load_resnet
 from fguidance.diffusion.reverse import (
     FixedVariance,
@@ -17,6 +18,8 @@ from fguidance.diffusion.schedule import Schedule
 from fguidance.diffusion.step_size import GuidanceStepSize
 
 __all__ = [
+    "ADMConfig",
+    "ADMUNet",
     "FixedVariance",
     "GuidanceStepSize",
     "ImageGuidance",
@@ -26,6 +29,7 @@ __all__ = [
     "StepRecord",
     "fixed_variance",
     "learned_log_variance",
+    "load_adm_unet",
     "load_resnet",
     "predict_clean",
     "reverse_step",

@@ -1,0 +1,112 @@
+"""The published network in diffusers' clothes computes what the published program does, with exactly its weights."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from fguidance.diffusion import ADMConfig, load_adm_unet
+from fguidance.diffusion.adm import block_names
+from tests.diffusion.published_weights import shapes
+from tests.diffusion.test_published_chain import _arrays, chain_is_equal
+
+SMALL = ADMConfig(
+    image_size=16, in_channels=3, model_channels=32, out_channels=6, num_res_blocks=1, attention_downsampling=(2,),
+    channel_mult=(1, 2), num_heads=4, num_classes=10,
+)  # fmt: skip
+PUBLISHED = "adm_imagenet128_unet"
+MILLIONS = 421_529_606
+
+
+@pytest.fixture(scope="module")
+def given() -> dict[str, Tensor]:
+    return _arrays("adm_unet_small.npz")
+
+
+@pytest.fixture
+def state(given: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("state/"): tensor for name, tensor in given.items() if name.startswith("state/")}
+
+
+def off_by(network: Callable[..., Tensor], given: dict[str, Tensor]) -> float:
+    found = network(given["x"], given["t"], given["y"])
+    return float((found - given["out"]).norm() / given["out"].norm())
+
+
+def test_it_computes_what_the_published_program_does(given, state) -> None:
+    assert off_by(load_adm_unet(state, SMALL), given) < 1e-4
+
+
+def test_the_whole_chain(state) -> None:
+    chain_is_equal(load_adm_unet(state, SMALL))
+
+
+def test_exactly_the_published_keys_and_shapes() -> None:
+    listed = {name: torch.empty(shape, device="meta") for name, shape in shapes(PUBLISHED).items()}
+    network = load_adm_unet(listed, ADMConfig.imagenet128())
+    assert sum(parameter.numel() for parameter in network.parameters()) == MILLIONS
+
+
+def test_every_block_is_named_once() -> None:
+    names = list(block_names(ADMConfig.imagenet128()))
+    for which in (1, 2):
+        assert len({row[which] for row in names}) == len(names)
+    published = {name.rsplit(".", 1)[0] for name in shapes(PUBLISHED) if ".qkv." in name}
+    assert {f"{row[1]}.qkv" for row in names if row[0] == "attention"} == published
+
+
+class TestTraps:
+    """What goes wrong in silence: each of these loads, and the comparison sees it."""
+
+    def test_the_number_of_heads(self, given, state) -> None:
+        assert off_by(load_adm_unet(state, replace(SMALL, num_heads=2)), given) > 1e-3
+
+    def test_the_order_of_the_rows_of_attention(self, given, state) -> None:
+        for name in [name for name in state if ".qkv." in name]:
+            rows = state[name].unflatten(0, (4, 3, -1))
+            state[name] = rows.transpose(0, 1).flatten(0, 2)
+        assert off_by(load_adm_unet(state, SMALL), given) > 1e-3
+
+    def test_labels_and_timesteps_matter(self, given, state) -> None:
+        network = load_adm_unet(state, SMALL)
+        other = {"y": (given["y"] + 1) % 10, "t": given["t"].flip(0)}
+        for name, tensor in other.items():
+            assert off_by(network, given | {name: tensor}) > 1e-3
+
+
+def test_ready_for_inference(state) -> None:
+    network = load_adm_unet(state, SMALL)
+    assert not any(module.training for module in network.modules())
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_from_a_file(given, state, tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "weights.pt")
+    assert off_by(load_adm_unet(tmp_path / "weights.pt", SMALL), given) < 1e-4
+
+
+class TestRefused:
+    def test_another_network(self, state) -> None:
+        with pytest.raises(ValueError, match=r"lacks input_blocks\.\S+, .* and \d+ more"):
+            load_adm_unet(state, replace(SMALL, num_res_blocks=2))
+        with pytest.raises(ValueError, match=r"label_emb\.weight is \(10, 128\) and not \(11, 128\)"):
+            load_adm_unet(state, replace(SMALL, num_classes=11))
+        with pytest.raises(ValueError, match=r"has besides extra$"):
+            load_adm_unet(state | {"extra": torch.zeros(1)}, SMALL)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        (
+            ({"model_channels": 48}, "model_channels must be a multiple of 32 and of num_heads=4, not 48"),
+            ({"num_heads": 0}, "num_heads must be a whole number of at least 1, not 0"),
+            ({"image_size": 15}, "halves an image of size 15 too often"),
+            ({"channel_mult": ()}, r"channel_mult \(\) halves"),
+            ({"attention_downsampling": (4,)}, r"attention_downsampling must be some of \[1, 2\], not \(4,\)"),
+        ),
+    )
+    def test_a_shape_that_no_network_has(self, change: dict[str, object], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            replace(SMALL, **change)

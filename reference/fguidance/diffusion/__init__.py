@@ -4,6 +4,7 @@ Follows Dhariwal & Nichol 2021, arXiv:2105.05233, and Ma et al. 2024, arXiv:2310
 """
 
 from fguidance.diffusion.adm import ADMConfig, ADMUNet, load_adm_unet
+from fguidance.diffusion.adm_classifier import ADMClassifier, ADMClassifierConfig, load_adm_classifier
 from fguidance.diffusion.resnet import ResNet, load_resnet
 from fguidance.diffusion.reverse import (
     FixedVariance,
@@ -18,6 +19,8 @@ from fguidance.diffusion.schedule import Schedule
 from fguidance.diffusion.step_size import GuidanceStepSize
 
 __all__ = [
+    "ADMClassifier",
+    "ADMClassifierConfig",
     "ADMConfig",
     "ADMUNet",
     "FixedVariance",
@@ -29,6 +32,7 @@ __all__ = [
     "StepRecord",
     "fixed_variance",
     "learned_log_variance",
+    "load_adm_classifier",
     "load_adm_unet",
     "load_resnet",
     "predict_clean",

@@ -1,0 +1,100 @@
+"""The published noise-aware classifier: it computes what the published program does, with exactly its weights."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from fguidance.diffusion import ADMClassifierConfig, load_adm_classifier
+from tests.diffusion.published_weights import shapes
+from tests.diffusion.test_published_chain import _arrays
+
+SMALL = ADMClassifierConfig(
+    image_size=16, in_channels=3, model_channels=32, num_res_blocks=1, attention_downsampling=(2,), channel_mult=(1, 2),
+    num_head_channels=32, num_classes=10,
+)  # fmt: skip
+PUBLISHED = "adm_imagenet128_classifier"
+MILLIONS = 42_568_040
+
+
+@pytest.fixture(scope="module")
+def given() -> dict[str, Tensor]:
+    return _arrays("adm_classifier_small.npz")
+
+
+@pytest.fixture
+def state(given: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("state/"): tensor for name, tensor in given.items() if name.startswith("state/")}
+
+
+def off_by(network: Callable[..., Tensor], given: dict[str, Tensor]) -> float:
+    found = network(given["x"], given["t"])
+    return float((found - given["logits"]).norm() / given["logits"].norm())
+
+
+def test_it_computes_what_the_published_program_does(given, state) -> None:
+    assert off_by(load_adm_classifier(state, SMALL), given) < 1e-4
+
+
+def test_exactly_the_published_keys_and_shapes() -> None:
+    listed = {name: torch.empty(shape, device="meta") for name, shape in shapes(PUBLISHED).items()}
+    network = load_adm_classifier(listed, ADMClassifierConfig.imagenet128())
+    assert sum(parameter.numel() for parameter in network.parameters()) == MILLIONS
+
+
+class TestTraps:
+    """What goes wrong in silence: each of these loads, and the comparison sees it."""
+
+    def test_the_number_of_heads(self, given, state) -> None:
+        assert off_by(load_adm_classifier(state, replace(SMALL, num_head_channels=16)), given) > 1e-3
+
+    def test_the_two_orders_of_rows(self, given, state) -> None:
+        """Attention between residual blocks goes by head first, and the pool by query, key and value first."""
+        kept = state["out.2.qkv_proj.weight"].unflatten(0, (3, 2, -1))
+        other = state | {"out.2.qkv_proj.weight": kept.transpose(0, 1).flatten(0, 2)}
+        assert off_by(load_adm_classifier(other, SMALL), given) > 1e-3
+        for name in [name for name in state if ".qkv.weight" in name]:
+            other = state | {name: state[name].unflatten(0, (2, 3, -1)).transpose(0, 1).flatten(0, 2)}
+            assert off_by(load_adm_classifier(other, SMALL), given) > 1e-4
+
+    def test_the_place_and_the_timestep_matter(self, given, state) -> None:
+        network = load_adm_classifier(state, SMALL)
+        assert off_by(network, given | {"t": given["t"].flip(0)}) > 1e-3
+        state["out.2.positional_embedding"] = state["out.2.positional_embedding"].flip(-1)
+        assert off_by(load_adm_classifier(state, SMALL), given) > 1e-3
+
+
+def test_its_gradient_reaches_the_image(given, state) -> None:
+    at = given["x"].clone().requires_grad_()
+    log_probs = load_adm_classifier(state, SMALL)(at, given["t"]).log_softmax(-1)
+    (gradient,) = torch.autograd.grad(log_probs[:, 0].sum(), at)
+    assert bool(gradient.isfinite().all())
+    assert bool((gradient.flatten(1).norm(dim=1) > 0).all())
+
+
+def test_ready_for_inference(state) -> None:
+    network = load_adm_classifier(state, SMALL)
+    assert not any(module.training for module in network.modules())
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+class TestRefused:
+    def test_another_network(self, state) -> None:
+        with pytest.raises(ValueError, match=r"lacks out\.2\.positional_embedding$"):
+            load_adm_classifier({k: v for k, v in state.items() if k != "out.2.positional_embedding"}, SMALL)
+        with pytest.raises(ValueError, match=r"out\.2\.c_proj\.weight is \(10, 64, 1\) and not \(11, 64, 1\)"):
+            load_adm_classifier(state, replace(SMALL, num_classes=11))
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        (
+            ({"model_channels": 48}, "model_channels must be a multiple of 32 and of num_head_channels=32, not 48"),
+            ({"num_head_channels": 0}, "num_head_channels must be a whole number of at least 1, not 0"),
+            ({"image_size": 15}, "halves an image of size 15 too often"),
+        ),
+    )
+    def test_a_shape_that_no_network_has(self, change: dict[str, object], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            replace(SMALL, **change)

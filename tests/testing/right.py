@@ -432,6 +432,17 @@ class StaticMethods:
         return log_p.exp() * torch.sub(log_p, log_q)
 
 
+class ByUnbinding:
+    """Class by class, so that rounding grows with their number."""
+
+    def value(self, log_p, log_q):
+        terms = (log_q.exp() * (log_q - log_p)).unbind(-1)
+        return sum(terms[1:], terms[0])
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() - log_q.exp()
+
+
 class ByEinsum:
     """A named axis by einsum, no generator."""
 
@@ -606,7 +617,7 @@ BY_HAND = [
     )),
     Power(1.1), Power(1.2), VajdaBetweenTheOrders(), Marton(), MartonInNumpy(),
     DeclaredWithAKink(), Matusita(), InHalfWithAForce(), InFloat16Alone(), InBrainFloatAlone(),
-    HockeyStick(), KumarChhina(),
+    HockeyStick(), KumarChhina(), ByUnbinding(),
 ]  # fmt: skip
 """Programs."""
 

@@ -29,11 +29,12 @@ def reasons_table(run: dict[str, Any]) -> str:
 
 def deep_table(runs: dict[str, dict[str, Any]]) -> str:
     """What each divergence passed in the nightly runs: checks, examples and time."""
-    heads = ("divergence", "checks passed", "do not apply", "examples", "minutes", "date", "source")
+    heads = ("divergence", "checks passed", "failed", "do not apply", "examples", "minutes", "date", "source")
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, run in runs.items():
         passed = [number for number in run["examples"].values() if isinstance(number, int)]
-        counts = (len(passed), len(run["examples"]) - len(passed), f"{sum(passed):,}")
+        failed = _failed(run)
+        counts = (len(passed), failed, len(run["examples"]) - len(passed) - failed, f"{sum(passed):,}")
         cells = (f"`{name}`", *counts, f"{run['seconds'] / 60:.0f}", run["date"], f"`{run['source'][:8]}`")
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
@@ -45,10 +46,15 @@ def deep_sentence(runs: dict[str, dict[str, Any]], one_case: set[str]) -> str:
     for run in runs.values():
         totals.update({name: number for name, number in run["examples"].items() if isinstance(number, int)})
     least = min(number for name, number in totals.items() if name not in one_case)
+    failed = sum(map(_failed, runs.values()))
     return (
         f"In all {sum(totals.values()):,} examples of {len(totals)} properties on {len(runs)} divergences passed, "
-        f"and none failed; each property that has more than a few cases met at least {least:,}."
+        f"and {failed or 'no'} checks failed; each property that has more than a few cases met at least {least:,}."
     )
+
+
+def _failed(run: dict[str, Any]) -> int:
+    return sum(str(ended).startswith("failed") for ended in run["examples"].values())
 
 
 def wrong_table(run: dict[str, Any]) -> str:

@@ -52,13 +52,13 @@ def _noted(name: str, check: str) -> Path:
 
 
 def _record(name: str, record: Record) -> None:
-    """Add a check that passed, or that does not apply, to what is recorded of a divergence."""
+    """Add a check to what is recorded of a divergence: its examples, or why it does not apply or failed."""
     known = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     row = known.get(name, {})
     if row.get("source") != SOURCE:
         row = {"source": SOURCE, "torch": torch.__version__, "seconds": 0, "examples": {}}
     row |= {"date": datetime.date.today().isoformat(), "seconds": round(row["seconds"] + record.seconds, 1)}
-    row["examples"][record.check] = record.examples if record.status == "passed" else record.reason
+    row["examples"][record.check] = record.examples if record.status == "passed" else f"{record.status}: {record.reason}"
     known[name] = row
     RECORD.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -70,9 +70,9 @@ def test_deep(name: str, check: str) -> None:
     if noted.exists():
         pytest.skip(f"passed before: {noted.read_text()}")
     record = run_check(CHECKS[check], as_subject(name), max_examples=EXAMPLES)
+    _record(name, record)
     assert record.status in ("passed", "skipped"), f"{record.reason}\n{record.counterexample}\n{record.reproduce}"
     noted.parent.mkdir(parents=True, exist_ok=True)
     noted.write_text(record.reason or f"{record.examples} examples in {record.seconds:.0f} s")
-    _record(name, record)
     if record.status == "skipped":
         pytest.skip(record.reason)

@@ -58,7 +58,8 @@ def _record(name: str, record: Record) -> None:
     if row.get("source") != SOURCE:
         row = {"source": SOURCE, "torch": torch.__version__, "seconds": 0, "examples": {}}
     row |= {"date": datetime.date.today().isoformat(), "seconds": round(row["seconds"] + record.seconds, 1)}
-    row["examples"][record.check] = record.examples if record.status == "passed" else f"{record.status}: {record.reason}"
+    passed = record.status == "passed"
+    row["examples"][record.check] = record.examples if passed else f"{record.status}: {record.reason}"
     known[name] = row
     RECORD.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -40,16 +40,19 @@ def deep_table(runs: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def deep_sentence(runs: dict[str, dict[str, Any]], one_case: set[str]) -> str:
-    """How many examples each property met over all divergences, but for those that have few cases."""
+def deep_sentence(runs: dict[str, dict[str, Any]], many: int = 100) -> str:
+    """How many examples each property met over all divergences, but for those that have fewer cases than `many`."""
     totals: Counter[str] = Counter()
+    largest: Counter[str] = Counter()
     for run in runs.values():
-        totals.update({name: number for name, number in run["examples"].items() if isinstance(number, int)})
-    least = min(number for name, number in totals.items() if name not in one_case)
+        passed = {name: number for name, number in run["examples"].items() if isinstance(number, int)}
+        totals.update(passed)
+        largest |= Counter(passed)
+    least = min(number for name, number in totals.items() if largest[name] >= many)
     failed = sum(map(_failed, runs.values()))
     return (
         f"In all {sum(totals.values()):,} examples of {len(totals)} properties on {len(runs)} divergences passed, "
-        f"and {failed or 'no'} checks failed; each property that has more than a few cases met at least {least:,}."
+        f"and {failed or 'no'} checks failed; each property that has {many} cases or more met at least {least:,}."
     )
 
 

@@ -1,6 +1,6 @@
 """Ten thousand examples of every property on every registered divergence: `make test-deep`.
 
-It takes hours, or less than one with DEEP_EXAMPLES=400, which is still ten thousand for each property in all. It may
+It takes hours, or less than one with DEEP_EXAMPLES=400, which is still ten thousand for most properties in all. It may
 be interrupted: what passed is noted under .make/deep for the source as it is, and is skipped the next time. Checks with
 one case (`most_examples`) run that case. What was run on which day is recorded in book/results/deep.json, divergence by
 divergence, for the source as it was.

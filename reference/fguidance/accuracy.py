@@ -90,6 +90,7 @@ class _Exact:
         self._value, self._slope, self._second = generator, first, sp.diff(first, t)
         self._at_one = evaluate(first, t, mpf(1), MPMATH)
 
+    @functools.cached_property
     def flat(self) -> mpf:
         """The size of the slope, at most 1, where f''(1) = 0, and else 0."""
         if self.bend(mpf(1)) > mpf(10) ** -50:
@@ -132,7 +133,7 @@ def _probe(exact: _Exact, nominal: float, other: float) -> Probe:
     target, force, shaken = _force(exact, logits, (other, nominal))
     sizes = (p + q, p, mpf(0)) if abs(ratio) > 0.1 else (mpf(0),) * 3
     found, slack, forgiven = map(_floats, ((value, weight, force), (*moved, shaken), sizes))
-    return Probe((log_p, log_q), logits, target, found, slack, forgiven, float(exact.flat() * p))
+    return Probe((log_p, log_q), logits, target, found, slack, forgiven, float(exact.flat * p))
 
 
 def _force(

@@ -11,6 +11,16 @@ from torch import Tensor
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
+def arrays(name: str) -> dict[str, Tensor]:
+    """The arrays of a fixture, by name."""
+    return {key: torch.from_numpy(value) for key, value in np.load(FIXTURES / name).items()}
+
+
+def state_of(given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict that a fixture holds beside inputs and outputs."""
+    return {key.removeprefix("state/"): value for key, value in given.items() if key.startswith("state/")}
+
+
 def shapes(name: str) -> dict[str, tuple[int, ...]]:
     """Every key and shape of a published state dict."""
     listed = json.loads((FIXTURES / f"{name}_state_dict.json").read_text(encoding="utf-8"))

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fguidance.diffusion import ADMConfig, load_adm_unet
 from fguidance.diffusion.adm_blocks import decoder_blocks, encoder_blocks
-from tests.diffusion.published_weights import shapes
-from tests.diffusion.test_published_chain import _arrays, chain_is_equal
+from tests.diffusion.published_weights import arrays, shapes, state_of
+from tests.diffusion.test_published_chain import chain_is_equal
 
 SMALL = ADMConfig(
     image_size=16, in_channels=3, model_channels=32, out_channels=6, num_res_blocks=1, attention_downsampling=(2,),
@@ -23,12 +23,12 @@ MILLIONS = 421_529_606
 
 @pytest.fixture(scope="module")
 def given() -> dict[str, Tensor]:
-    return _arrays("adm_unet_small.npz")
+    return arrays("adm_unet_small.npz")
 
 
 @pytest.fixture
 def state(given: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix("state/"): tensor for name, tensor in given.items() if name.startswith("state/")}
+    return state_of(given)
 
 
 def off_by(network: Callable[..., Tensor], given: dict[str, Tensor]) -> float:

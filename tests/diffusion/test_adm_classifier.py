@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from fguidance.diffusion import ADMClassifierConfig, load_adm_classifier
-from tests.diffusion.published_weights import shapes
-from tests.diffusion.test_published_chain import _arrays
+from tests.diffusion.published_weights import arrays, shapes, state_of
 
 SMALL = ADMClassifierConfig(
     image_size=16, in_channels=3, model_channels=32, num_res_blocks=1, attention_downsampling=(2,), channel_mult=(1, 2),
@@ -21,12 +20,12 @@ MILLIONS = 42_568_040
 
 @pytest.fixture(scope="module")
 def given() -> dict[str, Tensor]:
-    return _arrays("adm_classifier_small.npz")
+    return arrays("adm_classifier_small.npz")
 
 
 @pytest.fixture
 def state(given: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix("state/"): tensor for name, tensor in given.items() if name.startswith("state/")}
+    return state_of(given)
 
 
 def off_by(network: Callable[..., Tensor], given: dict[str, Tensor]) -> float:

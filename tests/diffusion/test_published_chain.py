@@ -1,9 +1,7 @@
 """The whole guided chain of the published program, step by step."""
 
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,23 +9,17 @@ from torch import Tensor
 from fguidance.diffusion import Schedule, StepRecord, sample
 from fguidance.guidance import Guidance
 from tests.diffusion.plain_adm_unet import plain_adm_unet
-
-FIXTURES = Path(__file__).parents[1] / "fixtures"
-
-
-def _arrays(name: str) -> dict[str, Tensor]:
-    return {key: torch.from_numpy(value) for key, value in np.load(FIXTURES / name).items()}
+from tests.diffusion.published_weights import arrays, state_of
 
 
 @pytest.fixture(scope="module")
 def network() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    arrays = _arrays("adm_unet_small.npz")
-    state = {key.removeprefix("state/"): value for key, value in arrays.items() if key.startswith("state/")}
+    state = state_of(arrays("adm_unet_small.npz"))
     return lambda x, t, y: plain_adm_unet(state, x, t, y)
 
 
 def _chain(network, **changes) -> list[StepRecord]:
-    given, records = _arrays("elucd_guided_chain_25.npz"), []
+    given, records = arrays("elucd_guided_chain_25.npz"), []
     settings = {
         "guidance": Guidance(alpha=0.0, tau_joint=given["tau1"].item(), tau_marginal=given["tau2"].item()),
         "classifier": lambda x: x.flatten(1) @ given["classifier_weight"].T,
@@ -42,12 +34,12 @@ def _chain(network, **changes) -> list[StepRecord]:
 
 
 def test_the_plain_network_is_the_published_one(network) -> None:
-    given = _arrays("adm_unet_small.npz")
+    given = arrays("adm_unet_small.npz")
     torch.testing.assert_close(network(given["x"], given["t"], given["y"]), given["out"], rtol=0, atol=1e-5)
 
 
 def chain_is_equal(network: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
-    given = _arrays("elucd_guided_chain_25.npz")
+    given = arrays("elucd_guided_chain_25.npz")
     records = _chain(network)
     assert [record.timestep for record in records] == given["timestep_map"].flip(0).tolist()
     for record, images, clean in zip(records, given["samples"], given["pred_xstart"], strict=True):
@@ -65,5 +57,5 @@ def test_every_step_equals_the_published_programs(network) -> None:
     ids=lambda change: next(iter(change)),
 )
 def test_the_comparison_notices_another_setting(network, change) -> None:
-    given = _arrays("elucd_guided_chain_25.npz")
+    given = arrays("elucd_guided_chain_25.npz")
     assert (_chain(network, **change)[-1].sample - given["samples"][-1]).abs().max() > 1e-3

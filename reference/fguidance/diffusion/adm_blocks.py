@@ -65,12 +65,23 @@ def attends(shape: Shape, level: int) -> bool:
     return 2**level in shape.attention_downsampling
 
 
-def require_shape(shape: Shape, **whole: int) -> None:
-    """Raise ValueError on a shape that no such network has; `whole` are further numbers of at least 1, by name."""
+def require_shape(shape: Shape, divisor: str, **whole: int) -> None:
+    """Raise ValueError on a shape that no such network has.
+
+    Args:
+        shape: of the network.
+        divisor: which of `whole` divides `model_channels`.
+        **whole: further numbers of at least 1, by name.
+    """
     numbers = {name: getattr(shape, name) for name in ("image_size", "in_channels", "num_res_blocks")} | whole
     for name, number in numbers.items():
         if not isinstance(number, int) or number < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, not {number!r}")
+    if shape.model_channels % GROUPS or shape.model_channels % whole[divisor]:
+        raise ValueError(
+            f"model_channels must be a multiple of {GROUPS} and of {divisor}={whole[divisor]}, "
+            f"not {shape.model_channels!r}"
+        )
     reductions = [2**level for level in range(levels(shape))]
     if not reductions or shape.image_size % reductions[-1]:
         raise ValueError(f"channel_mult {shape.channel_mult!r} halves an image of size {shape.image_size} too often")

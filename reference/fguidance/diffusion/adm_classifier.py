@@ -56,12 +56,8 @@ class ADMClassifierConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError on a shape that no such network has."""
-        require_shape(self, num_head_channels=self.num_head_channels, num_classes=self.num_classes)
-        if self.model_channels % GROUPS or self.model_channels % self.num_head_channels:
-            raise ValueError(
-                f"model_channels must be a multiple of {GROUPS} and of num_head_channels={self.num_head_channels}, "
-                f"not {self.model_channels!r}"
-            )
+        whole = {"num_head_channels": self.num_head_channels, "num_classes": self.num_classes}
+        require_shape(self, "num_head_channels", **whole)
 
     @classmethod
     def imagenet128(cls) -> "ADMClassifierConfig":

@@ -98,7 +98,7 @@ def as_subject(source: Any, declaration: Declaration | None = None, name: str | 
 
     Raises:
         TypeError: nothing of the above.
-        ValueError: a generator that cannot be parsed or is not convex.
+        ValueError: a name that is not registered, or a generator that cannot be parsed or is not convex.
     """
     import sympy as sp
 

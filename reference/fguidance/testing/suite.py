@@ -56,8 +56,8 @@ def check_divergence(
 
     Raises:
         TypeError: `source` is nothing that can be tested, or an unknown entry is declared.
-        ValueError: a generator that cannot be parsed or is not convex, an unknown check, an example that is of no use
-            here, or a baseline that cannot be read or written.
+        ValueError: a name that is not registered, a generator that cannot be parsed or is not convex, an unknown check,
+            an example that is of no use here, or a baseline that cannot be read or written.
     """
     subject = as_subject(source, _declared(source, declaration, declared), name)
     reproduce_failure = arguments_of(reproduce_failure) if isinstance(reproduce_failure, str) else reproduce_failure

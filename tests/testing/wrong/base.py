@@ -1,5 +1,8 @@
 """The right divergences that the wrong ones change in one place, and the list that those join."""
 
+import torch
+
+from fguidance.testing import Declaration
 
 WRONG = []
 
@@ -53,3 +56,13 @@ class Hellinger:
 
     def weight(self, log_p, log_q):
         return log_p.exp() - ((log_p + log_q) / 2).exp()
+
+
+class TotalVariation:
+    declaration = Declaration(smooth=False)
+
+    def value(self, log_p, log_q):
+        return (log_p.exp() - log_q.exp()).abs().sum(-1) / 2
+
+    def weight(self, log_p, log_q):
+        return log_p.exp() * torch.sign(log_p - log_q) / 2

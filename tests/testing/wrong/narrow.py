@@ -3,7 +3,7 @@
 import torch
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, ReverseKL, Undeclared, found_by
+from tests.testing.wrong.base import KL, ReverseKL, TotalVariation, Undeclared, found_by
 
 IN_HALF = ("float16", "bfloat16", "float32", "float64")
 
@@ -52,16 +52,6 @@ class GradientOfSingle(Undeclared):
     def value(self, log_p, log_q):
         value = super().value(log_p, log_q)
         return value if value.dtype == torch.float64 else 2 * value - value.detach()
-
-
-class TotalVariation:
-    declaration = Declaration(smooth=False)
-
-    def value(self, log_p, log_q):
-        return (log_p.exp() - log_q.exp()).abs().sum(-1) / 2
-
-    def weight(self, log_p, log_q):
-        return log_p.exp() * torch.sign(log_p - log_q) / 2
 
 
 @found_by("weight_is_gradient_of_value")

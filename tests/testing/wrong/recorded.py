@@ -2,8 +2,7 @@
 
 import torch
 
-from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, Hellinger, ReverseKL, Undeclared, found_by
+from tests.testing.wrong.base import KL, Hellinger, ReverseKL, TotalVariation, Undeclared, found_by
 
 
 class _ForgetsWhatItIsMultipliedBy(torch.autograd.Function):
@@ -132,13 +131,6 @@ class CallsBackward(KL):
             at = logits if logits.requires_grad else logits.clone().requires_grad_()
             self.value(at.log_softmax(-1), log_q.detach()).sum().backward()
         return at.grad.detach().clone()
-
-
-class TotalVariation:
-    declaration = Declaration(smooth=False)
-
-    def weight(self, log_p, log_q):
-        return log_p.exp() * torch.sign(log_p - log_q) / 2
 
 
 @found_by("autograd_gives_no_nan_at_equality")

@@ -40,8 +40,7 @@ UPSTREAM = 61.37
 MANY = 300
 BY_AUTOGRAD = {torch.float64: 1e-7, torch.float32: 3e-4}
 BY_DIFFERENCES = {torch.float64: 1e-7, torch.float32: 2e-3}
-
-
+"""What differentiation may lose, as a share of the largest weight or value."""
 BISECTIONS, LARGE = 40, 0.25
 """How closely the place is looked for where something becomes infinite; by then it is more than max^0.25, or wrong."""
 CLASS_BY_CLASS = 1e-10

@@ -225,6 +225,6 @@ class TestRefusal:
     """A generator with which nothing calculates rightly is refused by its name, the place and both numbers."""
 
     def test_message(self) -> None:
-        rule = r"generator \(t - 1\)\*\*2\*\(t \+ 1\)\*\*62 cannot be calculated with: "
+        rule = r"generator t\*\*62\*\(t - 1\)\*\*2 cannot be calculated with: "
         with pytest.raises(ValueError, match=rule + "at t = .* its .* comes out as .* in float64, not "):
-            fg.Divergence.from_generator("(1+t)**62*(t-1)**2")
+            fg.Divergence.from_generator("t**62*(t-1)**2")

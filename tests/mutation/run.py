@@ -1,7 +1,8 @@
 """Change the reference one small place at a time and see the tests fail: `make mutation`.
 
 mutmut works on a copy under .make/mutation, so nothing here is touched; a run that was interrupted goes on where it
-stopped. A mutant that no test kills must be explained in survivors.toml, or the command fails.
+stopped, on another machine with what tried.py keeps. A mutant that no test kills must be explained in survivors.toml,
+or the command fails.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import Any
 
 import torch
 
+from tests.mutation import tried
 from tests.testing.wrong import WRONG
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,6 +37,9 @@ TESTS = (
     "test_plain_arithmetic.py",
     "test_wrong_weights.py",
 )
+LEFT_OUT = ("compile", "copied_file", "import", "no_line", "TestChoice", "TestRefused")
+"""Tests that take too long for every mutant: those of the compiler and of other files, and those which only say which
+numerical form is chosen."""
 ALIVE, DEAD = ("survived", "no tests", "suspicious"), ("killed", "caught by type check", "timeout")
 EXPLANATIONS = Path(__file__).with_name("survivors.toml")
 RECORD = ROOT / "book" / "results" / "mutation.json"
@@ -42,7 +47,7 @@ CONFIGURATION = f"""\
 [tool.mutmut]
 source_paths = ["src"]
 only_mutate = {[f"src/fguidance/{name}.py" for name in MUTATED]}
-pytest_add_cli_args = ["-p", "no:cacheprovider", "-k", "not compile and not copied_file and not import and not no_line"]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "-k", "{" and ".join(f"not {name}" for name in LEFT_OUT)}"]
 pytest_add_cli_args_test_selection = {[f"tests/{name}" for name in TESTS]}
 also_copy = ["derivations"]
 track_dependencies = false
@@ -208,9 +213,11 @@ def main() -> None:
         return
     if not arguments.report:
         prepare()
+        tried.restore(WORK / "mutants", MUTATED)
         mutmut("run", "--max-children", os.environ.get("MUTATION_PROCESSES", "2"))
     mutants = results()
     record(mutants)
+    tried.keep(WORK / "mutants", MUTATED)
     for name, counts in score(mutants).items():
         print(f"{name}: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
     left = unexplained(mutants)

@@ -45,9 +45,9 @@ def train_denoiser(part: Part, schedule: Schedule, config: DenoiserTraining) -> 
     model = Denoiser(config.width)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.0)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_cosine(step, config.warmup, config.steps))
+    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.warmup, config.steps))
     losses = []
-    for rows in tqdm(_batches(len(part), config.batch_size, config.steps, generator), "denoiser", config.steps):
+    for rows in tqdm(batches(len(part), config.batch_size, config.steps, generator), "denoiser", config.steps):
         clean = part.images[rows]
         noise = torch.randn(clean.shape, generator=generator)
         step = torch.randint(len(schedule), (len(rows),), generator=generator)
@@ -68,7 +68,7 @@ def train_classifier(model: nn.Module, part: Part, config: ClassifierTraining, n
     generator = torch.Generator().manual_seed(config.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
-    for rows in tqdm(_batches(len(part), config.batch_size, config.steps, generator), name, config.steps):
+    for rows in tqdm(batches(len(part), config.batch_size, config.steps, generator), name, config.steps):
         loss = F.cross_entropy(model(part.images[rows]), part.labels[rows])
         optimizer.zero_grad()
         loss.backward()
@@ -114,12 +114,14 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     return log_temperature.exp().item()
 
 
-def _batches(size: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+def batches(size: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Rows of each batch, drawn with replacement."""
     for _ in range(steps):
         yield torch.randint(size, (batch_size,), generator=generator)
 
 
-def _warm_cosine(step: int, warmup: int, steps: int) -> float:
+def warm_cosine(step: int, warmup: int, steps: int) -> float:
+    """The learning rate's share at a step: up along a line, down along a cosine."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1.0 + torch.tensor((step - warmup) / (steps - warmup) * torch.pi).cos().item())

@@ -1,4 +1,4 @@
-"""The command `fguidance`: list the registered divergences, derive one from a formula, and test one of your own.
+"""The command `fguidance`: list and derive divergences, test one of your own, and run the experiments.
 
 What computes is imported inside the commands, so that `--help` answers without PyTorch and SymPy as far as it is up
 to this module.
@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from fguidance import cli_runs
+
 if TYPE_CHECKING:
     from fguidance.divergence import Divergence
     from fguidance.testing import Report
 
 app = typer.Typer(
-    help="f-divergence guidance: list the registered divergences, derive one from a formula, test one of your own.",
+    help="f-divergence guidance: list and derive divergences, test one of your own, and run the experiments.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-BAD_INPUT = 2
+for _command in cli_runs.COMMANDS:
+    app.command()(_command)
+FAILED, BAD_INPUT = 1, 2
 SECONDS = 3
 """Processor time in which a formula must be described."""
 _FORMULA = re.compile(r"-(?!-|p\w*=).*[()*/]")
@@ -255,8 +259,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     given = [_protected(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
     try:
         status = app(given or ["--help"], prog_name="fguidance", standalone_mode=False)
-    except (BadInputError, ValueError, TypeError) as error:
+    except (BadInputError, ValueError, TypeError, ImportError) as error:
         _end(str(error))
+    except FloatingPointError as error:
+        _end(str(error), FAILED)
     except OSError as error:
         _end(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except Exception as error:

@@ -5,6 +5,8 @@ Follows Dhariwal & Nichol 2021, arXiv:2105.05233, and Ma et al. 2024, arXiv:2310
 
 from fguidance.diffusion.adm import ADMConfig, ADMUNet, load_adm_unet
 from fguidance.diffusion.adm_classifier import ADMClassifier, ADMClassifierConfig, load_adm_classifier
+from fguidance.diffusion.baselines import EntropyAware, classifier_free
+from fguidance.diffusion.ddim import DDIMStep, predict_noise
 from fguidance.diffusion.resnet import ResNet, load_resnet
 from fguidance.diffusion.reverse import (
     FixedVariance,
@@ -23,6 +25,8 @@ __all__ = [
     "ADMClassifierConfig",
     "ADMConfig",
     "ADMUNet",
+    "DDIMStep",
+    "EntropyAware",
     "FixedVariance",
     "GuidanceStepSize",
     "ImageGuidance",
@@ -30,12 +34,14 @@ __all__ = [
     "ReverseStep",
     "Schedule",
     "StepRecord",
+    "classifier_free",
     "fixed_variance",
     "learned_log_variance",
     "load_adm_classifier",
     "load_adm_unet",
     "load_resnet",
     "predict_clean",
+    "predict_noise",
     "reverse_step",
     "sample",
 ]

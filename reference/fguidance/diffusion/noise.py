@@ -26,4 +26,7 @@ class SeededNoise:
     def draw(self) -> Tensor:
         """Return the next noise of every sample, ``(batch, channels, height, width)``."""
         drawn = [torch.randn(self.shape, generator=generator, dtype=self.like.dtype) for generator in self.generators]
-        return torch.stack(drawn).to(self.like.device)
+        noise = torch.stack(drawn)
+        if self.like.device.type == "cuda":
+            noise = noise.pin_memory()  # without it the copy would wait for all that was asked of the GPU before
+        return noise.to(self.like.device, non_blocking=True)

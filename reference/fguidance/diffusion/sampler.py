@@ -1,21 +1,26 @@
-"""The guided ancestral sampler: noise in, images out, the classifier seeing the predicted clean image."""
+"""The guided sampler: noise in, images out; the classifier sees the predicted clean image, or the noisy one."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, cast, get_args
 
 import torch
 from torch import Tensor
 
+from fguidance.diffusion.ancestral import AncestralStep
+from fguidance.diffusion.ddim import DDIMStep
+from fguidance.diffusion.finite import FiniteWatch
 from fguidance.diffusion.noise import SeededNoise
 from fguidance.diffusion.progress import countdown
-from fguidance.diffusion.reverse import FixedVariance, reverse_step
+from fguidance.diffusion.reverse import FixedVariance, ReverseStep, reverse_step
 from fguidance.diffusion.schedule import Schedule
-from fguidance.diffusion.step_size import GuidanceStepSize
 
 Model = Callable[[Tensor, Tensor, Tensor], Tensor]
 Classifier = Callable[[Tensor], Tensor]
+NoiseAwareClassifier = Callable[[Tensor, Tensor], Tensor]
+Sampler = Literal["ancestral", "ddim"]
+ClassifierInput = Literal["clean", "noisy"]
 
 
 class ImageGuidance(Protocol):
@@ -34,7 +39,7 @@ class StepRecord:
         step: index of the step just taken, from ``len(schedule) - 1`` down to 0.
         timestep: the original schedule's timestep that the network was given.
         sample: ``(batch, C, H, W)`` the images after the step.
-        predicted_clean: ``(batch, C, H, W)`` the predicted clean images that the classifier saw.
+        predicted_clean: ``(batch, C, H, W)`` the predicted clean images, before guidance.
     """
 
     step: int
@@ -49,9 +54,12 @@ def sample(
     labels: Tensor,
     *,
     guidance: ImageGuidance | None = None,
-    classifier: Classifier | None = None,
+    classifier: Classifier | NoiseAwareClassifier | None = None,
+    classifier_input: ClassifierInput = "clean",
     guidance_scale: float = 1.0,
     sine_gamma: float = 0.0,
+    sampler: Sampler = "ancestral",
+    eta: float = 0.0,
     shape: Sequence[int] | None = None,
     initial_noise: Tensor | None = None,
     step_noise: Tensor | None = None,
@@ -65,7 +73,8 @@ def sample(
 
     At each step the model predicts a clean image, equation :eq:`eq-predicted-clean`; ``guidance``
     differentiates its score of that image through ``classifier`` alone, not through the model; the mean of
-    equation :eq:`eq-posterior` moves along the gradient; noise is added, except at the last step.
+    equation :eq:`eq-posterior` moves along the gradient; noise is added, except at the last step. With
+    ``sampler="ddim"`` the predicted noise moves instead, equation :eq:`eq-ddim`.
 
     Args:
         model: called as ``model(x_t, t, labels)`` with ``x_t`` of shape ``(batch, C, H, W)`` and ``t`` of
@@ -76,11 +85,15 @@ def sample(
         labels: ``(batch,)`` int64 class labels, for ``guidance`` and for a class-conditional model.
         guidance: a :class:`fguidance.Guidance`, the gradient of whose score guides; needs ``classifier``.
             With ``tilt`` it couples the batch's samples.
-        classifier: maps predicted clean images to logits ``(batch, classes)``.
+        classifier: maps predicted clean images to logits ``(batch, classes)``; where ``classifier_input`` is
+            ``"noisy"``, called ``classifier(x_t, t)`` with the noisy images and the timesteps that the model gets.
+        classifier_input: ``"clean"`` or ``"noisy"``: what the classifier sees, and the gradient is taken at.
         guidance_scale: factor s of the gradient, finite.
         sine_gamma: factor :math:`\gamma \ge 0` of the sine-shaped extra step size, see
             :class:`~fguidance.diffusion.GuidanceStepSize`. With a learned variance and ``sine_gamma > 0`` the
-            samples depend on the first one of their batch.
+            samples depend on the first one of their batch. 0 for DDIM, which knows no such step size.
+        sampler: ``"ancestral"`` or ``"ddim"``.
+        eta: noise of DDIM, from 0 (none) to 1; 0 for the ancestral sampler, whose noise is that of its variance.
         shape: ``(C, H, W)``, needed exactly when ``initial_noise`` is not given.
         initial_noise: ``(batch, C, H, W)`` floating, standard normal; its dtype and device are the run's.
         step_noise: ``(steps, batch, C, H, W)`` in the order of use; the last one is not used.
@@ -102,26 +115,55 @@ def sample(
 
     Source: Ma et al. 2024 (EluCD), arXiv:2310.11311, and its published program, on which arXiv:2511.05844 builds.
     """
-    _check_guidance(guidance, classifier, guidance_scale, sine_gamma)
+    _check_guidance(guidance, classifier, classifier_input, guidance_scale, sine_gamma)
+    advance = _stepping(sampler, schedule, guidance_scale, sine_gamma, eta)
     x, noises = _noises(labels, len(schedule), shape, initial_noise, step_noise, seeds)
-    step_size = GuidanceStepSize(len(schedule), sine_gamma)
+    watch = FiniteWatch()
     for step in countdown(len(schedule), progress):
         timestep = int(schedule.timestep_map[step])
+        t = torch.full((len(x),), timestep, device=x.device)
         with torch.no_grad():
-            output = model(x, torch.full((len(x),), timestep, device=x.device), labels)
-            _check_finite("the model's output", output, step, timestep)
+            output = model(x, t, labels)
+            watch.look("the model's output", output, step, timestep)
             reverse = reverse_step(
                 output.to(x.dtype), x, schedule, step, clip_denoised=clip_denoised, variance=fixed_variance
             )
-        mean = reverse.mean
+        gradient = None
         if guidance is not None and classifier is not None:
-            gradient = guidance.gradient(classifier, reverse.predicted_clean, labels)
-            _check_finite("the guidance gradient", gradient, step, timestep)
-            mean = mean + step_size(reverse.variance, step) * guidance_scale * gradient
-        x = mean if step == 0 else mean + (0.5 * reverse.log_variance).exp() * next(noises)
+            seen = reverse.predicted_clean if classifier_input == "clean" else x
+            gradient = guidance.gradient(_of_one_image(classifier, classifier_input, t), seen, labels)
+            watch.look("the guidance gradient", gradient, step, timestep)
+        mean, deviation = advance(reverse, x, gradient, step)
+        x = mean if step == 0 else mean + deviation * next(noises)
         if callback is not None:
             callback(StepRecord(step, timestep, x, reverse.predicted_clean))
+    watch.settle()
     return x
+
+
+def _stepping(
+    sampler: str, schedule: Schedule, guidance_scale: float, sine_gamma: float, eta: float
+) -> Callable[[ReverseStep, Tensor, Tensor | None, int], tuple[Tensor, Tensor]]:
+    """Return what makes a mean and a standard deviation of each step."""
+    if sampler not in get_args(Sampler):
+        raise ValueError(f"sampler is {sampler!r}; it must be one of {get_args(Sampler)}")
+    if sampler == "ancestral":
+        if eta != 0:
+            raise ValueError(f"eta is {eta}; it must be 0 for the ancestral sampler")
+        return AncestralStep(schedule, guidance_scale, sine_gamma)
+    if sine_gamma != 0:
+        raise ValueError(f"sine_gamma is {sine_gamma}; it must be 0 for DDIM")
+    return DDIMStep(schedule, guidance_scale, eta)
+
+
+def _of_one_image(
+    classifier: Classifier | NoiseAwareClassifier, classifier_input: ClassifierInput, t: Tensor
+) -> Classifier:
+    """Return the classifier as a function of the image alone."""
+    if classifier_input == "clean":
+        return cast(Classifier, classifier)
+    noise_aware = cast(NoiseAwareClassifier, classifier)
+    return lambda x_t: noise_aware(x_t, t)
 
 
 def _noises(
@@ -186,20 +228,17 @@ def _check_initial_noise(initial_noise: Tensor, batch: int) -> None:
 
 
 def _check_guidance(
-    guidance: ImageGuidance | None, classifier: Classifier | None, guidance_scale: float, sine_gamma: float
+    guidance: ImageGuidance | None,
+    classifier: Classifier | NoiseAwareClassifier | None,
+    classifier_input: str,
+    guidance_scale: float,
+    sine_gamma: float,
 ) -> None:
     if (guidance is None) != (classifier is None):
         raise ValueError("guidance and classifier must be given together")
+    if classifier_input not in get_args(ClassifierInput):
+        raise ValueError(f"classifier_input is {classifier_input!r}; it must be one of {get_args(ClassifierInput)}")
     if not math.isfinite(guidance_scale):
         raise ValueError(f"guidance_scale is {guidance_scale}; it must be finite")
     if not (math.isfinite(sine_gamma) and sine_gamma >= 0):
         raise ValueError(f"sine_gamma is {sine_gamma}; it must be finite and at least 0")
-
-
-def _check_finite(what: str, value: Tensor, step: int, timestep: int) -> None:
-    bad = int((~value.isfinite()).sum())
-    if bad:
-        raise FloatingPointError(
-            f"{what} has {bad} of {value.numel()} values that are NaN or infinite at step {step} (timestep {timestep});"
-            " sampling stops here"
-        )

@@ -29,12 +29,13 @@ class GuidanceStepSize:
             raise ValueError(f"gamma is {gamma}; it must be finite and at least 0")
         self.steps = steps
         self.gamma = gamma
-        self.largest_variance = 0.0
+        self.largest_variance: Tensor | None = None
 
     def __call__(self, variance: Tensor, step: int) -> Tensor:
         """Return the step size, shaped like ``variance``, for step k from ``steps - 1`` down to 0."""
         if self.gamma == 0:
             return variance
-        self.largest_variance = max(self.largest_variance, variance.flatten()[0].item())
+        first = variance.flatten()[0]  # stays where it is: reading it would make a GPU wait
+        self.largest_variance = first if self.largest_variance is None else first.maximum(self.largest_variance)
         sine = max(0.0, math.sin(math.pi * step / self.steps))
         return variance + sine * self.gamma * self.largest_variance

@@ -1,0 +1,158 @@
+"""Files that are too large for the package: where they are published, and how they are fetched and verified.
+
+What a publisher gave no hash for is pinned when it was first downloaded whole, and must be the same ever after.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+CACHE_VARIABLE = "FGUIDANCE_CACHE"
+OPENAI = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021"
+PYTORCH = "https://download.pytorch.org/models"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A published file.
+
+    Attributes:
+        file: its name.
+        url: where it is published.
+        licence: under which terms.
+        sha256: in hexadecimal, all of it or, as PyTorch's file names have it, its first digits; "" where the publisher
+            gives none.
+    """
+
+    file: str
+    url: str
+    licence: str
+    sha256: str = ""
+
+
+ASSETS = {
+    "adm_imagenet128": Asset("128x128_diffusion.pt", f"{OPENAI}/128x128_diffusion.pt", "MIT"),
+    "adm_classifier_imagenet128": Asset("128x128_classifier.pt", f"{OPENAI}/128x128_classifier.pt", "MIT"),
+    "resnet50": Asset("resnet50-11ad3fa6.pth", f"{PYTORCH}/resnet50-11ad3fa6.pth", "BSD-3-Clause", "11ad3fa6"),
+    "resnet101": Asset("resnet101-cd907fc2.pth", f"{PYTORCH}/resnet101-cd907fc2.pth", "BSD-3-Clause", "cd907fc2"),
+    "reference_imagenet128": Asset(
+        "VIRTUAL_imagenet128_labeled.npz",
+        f"{OPENAI}/ref_batches/imagenet/128/VIRTUAL_imagenet128_labeled.npz",
+        "ImageNet's terms of access",
+    ),
+    "inception": Asset(
+        "inception-2015-12-05.pt",
+        "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+        "Apache-2.0",
+    ),
+}
+"""The files of the ImageNet experiment by the names that configurations use."""
+SETS = {"imagenet128": tuple(ASSETS)}
+Download = Callable[[str, Path], None]
+
+
+def cache_folder() -> Path:
+    """Where assets are kept: the environment variable FGUIDANCE_CACHE, or the system's place for such files."""
+    if given := os.environ.get(CACHE_VARIABLE):
+        return Path(given)
+    import pooch
+
+    return Path(pooch.os_cache("fguidance"))
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def locate(name_or_path: str) -> Path:
+    """The file of an asset, or the path itself.
+
+    Args:
+        name_or_path: one of `ASSETS`, a file of the package such as ``digits.safetensors``, or a path.
+
+    Raises:
+        FileNotFoundError: it is not there; the message says how to fetch it.
+        ValueError: an asset whose hash is no longer the pinned one.
+    """
+    own = Path(str(files("fguidance.run"))) / "weights" / name_or_path
+    if name_or_path not in ASSETS:
+        path = own if Path(name_or_path).name == name_or_path and own.is_file() else Path(name_or_path)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file {name_or_path}, and no asset of that name: {', '.join(ASSETS)}")
+        return path
+    path = cache_folder() / ASSETS[name_or_path].file
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"the asset {name_or_path} ({ASSETS[name_or_path].file}) is not in {path.parent}; fetch it with "
+            f"'fguidance fetch {name_or_path}', with --from FOLDER if you have the file"
+        )
+    verify(name_or_path, path)
+    return path
+
+
+def verify(name: str, path: Path) -> str:
+    """Compare a file with what is published or pinned, and pin its hash where nothing is.
+
+    Args:
+        name: one of `ASSETS`.
+        path: the file.
+
+    Returns:
+        Its SHA-256.
+
+    Raises:
+        ValueError: it is another file.
+    """
+    found, pinned = file_sha256(path), pins().get(name, "")
+    for known, source in ((ASSETS[name].sha256, "published"), (pinned, f"pinned in {_pin_file()}")):
+        if known and not found.startswith(known):
+            raise ValueError(f"{path} is not the asset {name}: its SHA-256 is {found}, and {known} is {source}")
+    if not pinned:
+        _pin(name, found)
+    return found
+
+
+def pins() -> dict[str, str]:
+    """The hashes that were pinned when assets were first fetched, by name.
+
+    Raises:
+        ValueError: the file of pins is corrupt.
+    """
+    if not _pin_file().is_file():
+        return {}
+    try:
+        found = json.loads(_pin_file().read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{_pin_file()} is no JSON: {error}; mend it, or remove it to pin again") from error
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError(f"{_pin_file()} must map names to hashes; mend it, or remove it to pin again")
+    return found
+
+
+def _pin_file() -> Path:
+    return cache_folder() / "pins.json"
+
+
+def _pin(name: str, sha256: str) -> None:
+    partial = _pin_file().with_name(f".pins.{os.getpid()}.partial")
+    partial.write_text(json.dumps(pins() | {name: sha256}, indent=2) + "\n", encoding="utf-8")
+    partial.replace(_pin_file())
+
+
+def names_of(set_or_asset: str) -> tuple[str, ...]:
+    """The assets of a set, or the one of that name.
+
+    Raises:
+        ValueError: neither.
+    """
+    if set_or_asset in SETS:
+        return SETS[set_or_asset]
+    if set_or_asset in ASSETS:
+        return (set_or_asset,)
+    raise ValueError(f"there is no asset {set_or_asset!r}; there are {', '.join((*SETS, *ASSETS))}")

@@ -1,0 +1,96 @@
+"""Downloading assets: with a progress bar, going on where an earlier try stopped, and verified before use."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fguidance.run.assets import ASSETS, Asset, cache_folder, verify
+
+if TYPE_CHECKING:
+    import requests
+
+BLOCK = 1 << 20
+SECONDS = 60
+
+
+def fetch(name: str, from_folder: Path | None = None, progress: bool = True) -> Path:
+    """Bring an asset into the cache, unless it is there.
+
+    Args:
+        name: one of `fguidance.run.assets.ASSETS`.
+        from_folder: copy it from here; None to download it.
+        progress: show a bar on standard error.
+
+    Returns:
+        The file in the cache, verified.
+
+    Raises:
+        FileNotFoundError: `from_folder` has no file of that name.
+        ValueError: a file that is not the asset; a download that is not is removed, one's own file left alone.
+        OSError: no network, or no space; what was downloaded is kept, and the next try goes on from there.
+    """
+    asset, folder = ASSETS[name], cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / asset.file
+    if path.is_file():
+        verify(name, path)
+        return path
+    if from_folder is None:
+        _download(asset, folder, progress)
+    elif not (from_folder / asset.file).is_file():
+        raise FileNotFoundError(f"{from_folder} has no file {asset.file} (the asset {name})")
+    else:
+        partial = path.with_name(f"{asset.file}.part")
+        shutil.copyfile(from_folder / asset.file, partial)
+        partial.replace(path)
+    try:
+        verify(name, path)
+    except ValueError:
+        path.unlink()
+        raise
+    return path
+
+
+def _download(asset: Asset, folder: Path, progress: bool) -> None:
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    downloader = _Resuming(folder / f"{asset.file}.part", progress)
+    pooch.retrieve(asset.url, known_hash=None, fname=asset.file, path=folder, downloader=downloader)
+
+
+@dataclass(frozen=True)
+class _Resuming:
+    """pooch's own downloaders begin again where they were interrupted; of a gigabyte one keeps what is there."""
+
+    partial: Path
+    progress: bool
+
+    def __call__(self, url: str, output_file: str, pooch: object, check_only: bool = False) -> None:
+        import requests
+
+        done = self.partial.stat().st_size if self.partial.exists() else 0
+        headers = {"Range": f"bytes={done}-"} if done else {}
+        try:
+            with requests.get(url, headers=headers, stream=True, timeout=SECONDS) as response:
+                if response.status_code != requests.codes.requested_range_not_satisfiable:  # all of it is there
+                    response.raise_for_status()
+                    goes_on = response.status_code == requests.codes.partial_content
+                    _write(response, self.partial, done if goes_on else 0, self.progress)
+        except requests.RequestException as error:
+            raise OSError(f"{url} cannot be downloaded: {error}; another try goes on from where it stopped") from error
+        self.partial.replace(output_file)
+
+
+def _write(response: "requests.Response", partial: Path, done: int, progress: bool) -> None:
+    from rich.progress import Progress
+
+    total = int(response.headers.get("Content-Length", 0)) + done
+    with partial.open("ab" if done else "wb") as file, Progress(disable=not progress, transient=True) as bar:
+        task = bar.add_task(partial.stem, total=total or None, completed=done)
+        for block in response.iter_content(BLOCK):
+            file.write(block)
+            bar.update(task, advance=len(block))
+    if total and partial.stat().st_size < total:
+        raise OSError(f"the download of {partial.stem} ended early; another try goes on from where it stopped")

@@ -1,0 +1,126 @@
+"""The folder of a run: which run it is of, and what may be done to it."""
+
+import datetime
+import hashlib
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fguidance.run.assets import file_sha256, locate
+from fguidance.run.config import RunConfig
+from fguidance.run.shards import Shards, write_whole
+
+RECORD, SAMPLES, EVALUATION = "run.json", "samples.npz", "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """All that decides the samples of a run; those of equal ones are the same bit for bit.
+
+    Attributes:
+        config: the effective configuration.
+        num_samples: how many images.
+        weights: the SHA-256 of each file of weights.
+        versions: of fguidance and PyTorch.
+        device: the kind of device.
+    """
+
+    config: dict[str, Any]
+    num_samples: int
+    weights: dict[str, str]
+    versions: dict[str, str]
+    device: str
+
+    @property
+    def digest(self) -> str:
+        """A SHA-256 of it, but for the configuration's title."""
+        config = {name: value for name, value in self.config.items() if name != "title"}
+        return hashlib.sha256(json.dumps(vars(self) | {"config": config}, sort_keys=True).encode()).hexdigest()
+
+
+def identity(config: RunConfig, num_samples: int, device: torch.device) -> Identity:
+    """The identity of a run that begins here.
+
+    Raises:
+        FileNotFoundError: a file of weights is missing.
+        ValueError: `num_samples` is below 1, or an asset has another hash than the pinned one.
+    """
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, not {num_samples}")
+    files = {one.partition(":")[0]: "" for one in (config.model.weights, config.classifier.weights) if one}
+    return Identity(
+        config.model_dump(mode="json"),
+        num_samples,
+        {name: file_sha256(locate(name)) for name in files},
+        {name: version(name) for name in ("fguidance", "torch")},
+        device_kind(device),
+    )
+
+
+def device_kind(device: torch.device) -> str:
+    """The name of a GPU, or the processor's architecture."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})"
+
+
+def open_folder(folder: Path, run: Identity) -> Shards:
+    """Begin a run in a folder, or go on with the same one.
+
+    Args:
+        folder: a new or empty folder, or that of the same run.
+        run: which run.
+
+    Raises:
+        FileExistsError: the folder holds another run, or other files.
+        ValueError: its record is corrupt.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / RECORD
+    if path.is_file():
+        found = read_identity(folder)
+        if found.digest != run.digest:
+            raise FileExistsError(f"{folder} holds another run ({_difference(found, run)}); take another folder")
+    elif others := [one.name for one in folder.iterdir() if not one.name.endswith(".partial")]:
+        raise FileExistsError(f"{folder} is not empty (it has {others[0]}) and holds no run; take another folder")
+    else:
+        date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        begun = {"date": date, "python": platform.python_version()}
+        write_whole(path, (json.dumps(vars(run) | begun, indent=2) + "\n").encode())
+    return Shards(folder, run.digest)
+
+
+def read_identity(folder: Path) -> Identity:
+    """Which run a folder is of.
+
+    Raises:
+        FileNotFoundError: none.
+        ValueError: its record is corrupt.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no run: there is no {RECORD}")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Identity(**{name: found[name] for name in Identity.__annotations__})
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is corrupt: {error!r}") from error
+
+
+def _difference(found: Identity, wanted: Identity) -> str:
+    """The first field in which two runs differ."""
+    first, second = _flat(vars(found)), _flat(vars(wanted))
+    for name in {**first, **second}:
+        if name != "config.title" and first.get(name) != second.get(name):
+            return f"its {name} is {first.get(name)!r} and not {second.get(name)!r}"
+    return "it differs"
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

@@ -1,0 +1,237 @@
+"""The job: shards that depend on the seed and their number alone, made by however many processes, and then joined."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fguidance.diffusion import ImageGuidance, Schedule, classifier_free, sample
+from fguidance.evaluation import to_uint8, write_samples
+from fguidance.run import networks
+from fguidance.run.config import RunConfig
+from fguidance.run.folder import SAMPLES, identity, open_folder
+from fguidance.run.shards import Shard, Shards
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One of the processes that share a run.
+
+    Attributes:
+        rank: its number, from 0.
+        world_size: how many there are.
+        device: on which it computes.
+    """
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @classmethod
+    def from_environment(cls, device: str | None = None) -> "Worker":
+        """This process, as ``torchrun`` tells it; alone where it does not.
+
+        Args:
+            device: such as "cpu"; None for the GPU of the process's local rank where there is one.
+
+        Raises:
+            ValueError: the environment says what cannot be.
+        """
+        numbers = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
+        for name in numbers:
+            text = os.environ.get(name, str(numbers[name]))
+            if not text.isdigit():
+                raise ValueError(f"the environment variable {name} must be a whole number, not {text!r}")
+            numbers[name] = int(text)
+        rank, size = numbers["RANK"], numbers["WORLD_SIZE"]
+        if not rank < size:
+            raise ValueError(f"the environment variable RANK is {rank}; it must be below WORLD_SIZE, {size}")
+        own = f"cuda:{numbers['LOCAL_RANK']}" if torch.cuda.is_available() else "cpu"
+        return cls(rank, size, torch.device(device or own))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a process did.
+
+    Attributes:
+        made: how many shards it made.
+        found: how many of its shards were there already.
+        samples: the finished file, or None where other processes are not done.
+    """
+
+    made: int
+    found: int
+    samples: Path | None
+
+
+@dataclass(frozen=True)
+class Painter:
+    """The networks of a configuration on a device; makes any shard."""
+
+    config: RunConfig
+    device: torch.device
+    model: nn.Module
+    classifier: nn.Module | None
+    guidance: ImageGuidance | None
+    schedule: Schedule = field(repr=False)
+
+    @classmethod
+    def load(cls, config: RunConfig, device: torch.device) -> "Painter":
+        """Read the weights.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: it is corrupt, another one than the pinned, or of another architecture.
+        """
+        guided = config.guidance.method in ("score", "entropy_aware")
+        classifier = networks.load_classifier(config.classifier) if guided else None
+        return cls(
+            config,
+            device,
+            networks.load_model(config.model).to(device),
+            classifier.to(device) if classifier is not None else None,
+            networks.load_guidance(config.guidance),
+            networks.load_schedule(config.sampling),
+        ).tuned()
+
+    def tuned(self) -> "Painter":
+        """The same, laid out and compiled for its device as far as the configuration asks for it."""
+        if self.device.type == "cuda":
+            # Tensor cores want channels last; the quickest of the algorithms may differ from process to process.
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+            for network in (self.model, self.classifier):
+                if network is not None:
+                    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.config.sampling.compile:
+            for network in (self.model, self.classifier):
+                if network is not None:
+                    network.compile()
+        return self
+
+    def shard(self, index: int, progress: bool = False) -> Shard:
+        """Draw one shard, which depends on the configuration and its number alone.
+
+        Raises:
+            FloatingPointError: NaN or infinity in a network's output.
+        """
+        labels, seeds = labels_and_seeds(self.config, index)
+        shape, sampling, guidance = self.config.model.shape, self.config.sampling, self.config.guidance
+        try:
+            images = sample(
+                self._noise_model(),
+                self.schedule,
+                labels.to(self.device),
+                guidance=self.guidance,
+                classifier=self._in_precision(self.classifier) if self.classifier is not None else None,
+                classifier_input=self.config.classifier.input,
+                guidance_scale=guidance.guidance_scale,
+                sine_gamma=guidance.sine_gamma,
+                sampler=sampling.sampler,
+                eta=sampling.eta,
+                shape=(shape["in_channels"], shape["image_size"], shape["image_size"]),
+                seeds=seeds,
+                clip_denoised=sampling.clip_denoised,
+                progress=progress,
+            )
+        except FloatingPointError as error:
+            raise FloatingPointError(f"shard {index}: {error}; the shards before it are kept") from error
+        return Shard(to_uint8(images).cpu(), labels)
+
+    def _noise_model(self) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        model = self._in_precision(self.model)
+        guidance, null_label = self.config.guidance, self.config.model.null_label
+        if guidance.method != "classifier_free":
+            return model
+        return classifier_free(model, guidance.guidance_scale, null_label=null_label)
+
+    def _in_precision(self, network: nn.Module) -> Callable[..., Tensor]:
+        """The network in the precision that is asked for, its output in float32."""
+
+        def called(*inputs: Tensor) -> Tensor:
+            with networks.autocast(self.config.sampling.precision, self.device):
+                output: Tensor = network(*inputs)
+            return output.float()
+
+        return called
+
+
+def labels_and_seeds(config: RunConfig, index: int) -> tuple[Tensor, list[int]]:
+    """What a shard is asked for, of the run's seed and the shard's number.
+
+    Returns:
+        labels ``(shard_size,)`` int64 on the CPU, evenly at random, and the seed of each sample's noise.
+    """
+    size = config.sampling.shard_size
+    drawn = np.random.SeedSequence((config.sampling.seed, index)).generate_state(2 * size, np.uint64)
+    labels = torch.from_numpy((drawn[:size] % config.sampling.num_classes).astype(np.int64))
+    return labels, [int(seed >> 1) for seed in drawn[size:]]
+
+
+def run_job(
+    config: RunConfig,
+    folder: Path,
+    num_samples: int,
+    worker: Worker | None = None,
+    watch: Callable[[list[int]], Iterator[int]] = iter,
+) -> Outcome:
+    """Sample into a folder, or go on where an earlier process stopped.
+
+    Args:
+        config: of the run.
+        folder: new, empty, or of the same run.
+        num_samples: how many images.
+        worker: which part of the work is this process's; None to ask the environment.
+        watch: wraps the shards that are to be made, to show progress.
+
+    Returns:
+        What was done. Whoever finds all shards complete joins them to ``samples.npz``.
+
+    Raises:
+        FileExistsError: the folder holds another run, or other files.
+        FileNotFoundError: weights are missing.
+        ValueError: weights that are corrupt or of another architecture, or bad numbers.
+        FloatingPointError: NaN or infinity in a network's output.
+        OSError: no space; all finished shards are kept.
+    """
+    worker = worker or Worker.from_environment()
+    shards = open_folder(folder, identity(config, num_samples, worker.device))
+    every = range(-(-num_samples // config.sampling.shard_size))
+    own = every[worker.rank :: worker.world_size]
+    if (folder / SAMPLES).is_file():
+        return Outcome(0, len(own), folder / SAMPLES)
+    todo = shards.missing(own)
+    if todo:
+        _make(shards, todo, Painter.load(config, worker.device), watch)
+    done = not shards.missing(every)
+    if done:
+        _join(shards, every, num_samples)
+    return Outcome(len(todo), len(own) - len(todo), folder / SAMPLES if done else None)
+
+
+def _make(shards: Shards, todo: list[int], painter: Painter, watch: Callable[[list[int]], Iterator[int]]) -> None:
+    for index in watch(todo):
+        try:
+            shards.write(index, painter.shard(index))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            told = f"{error.strerror} for shard {index}; all finished shards are kept: make room and run this again"
+            raise OSError(error.errno, told, str(shards.folder)) from error
+
+
+def _join(shards: Shards, every: range, num_samples: int) -> None:
+    """Put all shards into one file, unless another process just did."""
+    found = [shard for index in every if (shard := shards.read(index)) is not None]
+    images = torch.cat([shard.images for shard in found])[:num_samples]
+    labels = torch.cat([shard.labels for shard in found])[:num_samples]
+    try:
+        write_samples(shards.folder / SAMPLES, images, labels)
+    except FileExistsError:
+        return
+    shards.remove_partial_files()

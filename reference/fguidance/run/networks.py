@@ -1,0 +1,184 @@
+"""From a configuration to networks and guidance, ready to sample."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from fguidance.diffusion import (
+    ADMClassifier,
+    ADMClassifierConfig,
+    ADMConfig,
+    ADMUNet,
+    EntropyAware,
+    ImageGuidance,
+    ResNet,
+    Schedule,
+    load_adm_classifier,
+    load_adm_unet,
+    load_resnet,
+)
+from fguidance.diffusion.adm_blocks import empty_network
+from fguidance.diffusion.weights import read_state_dict
+from fguidance.evaluation import load_feature_network
+from fguidance.guidance import Guidance
+from fguidance.run.assets import locate
+from fguidance.run.config import ClassifierConfig, FeatureConfig, GuidanceConfig, ModelConfig, SamplingConfig
+from fguidance.run.small import SmallClassifier, SmallShape, load_small_classifier
+
+Shape = TypeVar("Shape")
+GUIDANCE_FIELDS = ("divergence", "alpha", "epsilon", "tau_joint", "tau_marginal", "tilt", "entropy")
+RESNET_FIELDS = ("depth", "softplus_beta")
+INCEPTION_FEATURES, IMAGENET_CLASSES = 2048, 1000
+
+
+def read_weights(name: str) -> dict[str, Tensor]:
+    """The tensors of an asset or a file; ``file:part`` takes those whose names begin with ``part.``, without it.
+
+    Half precision, in which small files are kept, becomes float32.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a corrupt file, an asset with another hash, or no such part.
+    """
+    file, colon, part = name.partition(":")
+    state = read_state_dict(locate(file if colon and part.isidentifier() else name))
+    if colon and part.isidentifier():
+        state = {key.removeprefix(f"{part}."): value for key, value in state.items() if key.startswith(f"{part}.")}
+        if not state:
+            raise ValueError(f"{file} has no part {part!r}")
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def load_model(config: ModelConfig) -> nn.Module:
+    """The diffusion model, called ``(x_t, t, y)``."""
+    return load_adm_unet(read_weights(config.weights), shape_of(ADMConfig, config.shape, "model.shape"))
+
+
+def load_classifier(config: ClassifierConfig) -> nn.Module | None:
+    """The guiding classifier, or None; the temperature divides its logits."""
+    place = "classifier.shape"
+    if config.network == "none":
+        return None
+    network: nn.Module
+    if config.network == "adm":
+        network = load_adm_classifier(
+            read_weights(config.weights), shape_of(ADMClassifierConfig, config.shape, place)
+        )  # fmt: skip
+    elif config.network == "small":
+        network = load_small_classifier(read_weights(config.weights), shape_of(SmallShape, config.shape, place))
+    else:
+        if unknown := [name for name in config.shape if name not in RESNET_FIELDS]:
+            raise ValueError(f"{place}.{unknown[0]} is no field; there are {', '.join(RESNET_FIELDS)}")
+        network = load_resnet(read_weights(config.weights), **config.shape)
+    return network if config.temperature == 1 else AtTemperature(network, config.temperature)
+
+
+def empty_model(config: ModelConfig) -> ADMUNet:
+    """The diffusion model without storage, on the meta device."""
+    shape = shape_of(ADMConfig, config.shape, "model.shape")
+    return ADMUNet(empty_network(shape, shape.out_channels, shape.num_classes)).eval().requires_grad_(False)
+
+
+def empty_classifier(config: ClassifierConfig) -> nn.Module:
+    """The guiding classifier without storage, on the meta device."""
+    place = "classifier.shape"
+    network: nn.Module
+    with torch.device("meta"):
+        if config.network == "adm":
+            shape = shape_of(ADMClassifierConfig, config.shape, place)
+            network = ADMClassifier(empty_network(shape, shape.in_channels, None), shape)
+        elif config.network == "small":
+            network = SmallClassifier(shape_of(SmallShape, config.shape, place))
+        else:
+            beta = config.shape.get("softplus_beta")
+            network = ResNet(config.shape["depth"], nn.ReLU() if beta is None else nn.Softplus(beta), IMAGENET_CLASSES)
+    return network.eval().requires_grad_(False)
+
+
+class AtTemperature(nn.Module):
+    """A classifier whose logits are divided by a number.
+
+    Args:
+        classifier: called with images, or with images and timesteps.
+        temperature: above 0.
+    """
+
+    def __init__(self, classifier: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.classifier, self.temperature = classifier, temperature
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The logits, divided."""
+        logits: Tensor = self.classifier(*inputs) / self.temperature
+        return logits
+
+
+class Judge(nn.Module):
+    """A network that judges images ``(batch, C, H, W)`` uint8: its features and its logits, side by side.
+
+    Args:
+        network: with ``features`` and ``logits``.
+        num_features: how many.
+    """
+
+    def __init__(self, network: nn.Module, num_features: int) -> None:
+        super().__init__()
+        self.network, self.num_features = network, num_features
+
+    def features_and_logits(self, images: Tensor) -> Tensor:
+        """``(batch, num_features + classes)``."""
+        if isinstance(self.network, SmallClassifier):
+            features = self.network.features(images.float() / 127.5 - 1)
+            return torch.cat((features, self.network.head(features)), 1)
+        return torch.cat((self.network(images), self.network.logits(images)), 1)  # type: ignore[operator]
+
+
+def load_judge(config: FeatureConfig) -> Judge:
+    """The network on whose features samples are compared."""
+    if config.network == "torchscript":
+        return Judge(load_feature_network(locate(config.weights)), INCEPTION_FEATURES)
+    shape = shape_of(SmallShape, config.shape, "features.shape")
+    return Judge(load_small_classifier(read_weights(config.weights), shape), shape.num_features)
+
+
+def load_guidance(config: GuidanceConfig) -> ImageGuidance | None:
+    """What guides by a classifier, or None.
+
+    Raises:
+        ValueError: a number out of its range, or no such divergence.
+    """
+    if config.method not in ("score", "entropy_aware"):
+        return None
+    guidance = Guidance(**{name: getattr(config, name) for name in GUIDANCE_FIELDS})
+    return EntropyAware(guidance, config.smallest_share) if config.method == "entropy_aware" else guidance
+
+
+def load_schedule(config: SamplingConfig) -> Schedule:
+    """The steps to take."""
+    return getattr(Schedule, config.schedule)(config.timesteps).respace(config.steps)  # type: ignore[no-any-return]
+
+
+def shape_of(kind: type[Shape], table: Mapping[str, Any], place: str) -> Shape:
+    """A network's shape of a table; lists become tuples.
+
+    Raises:
+        ValueError: a field is unknown or missing, or no network has that shape.
+    """
+    names = [one.name for one in fields(kind)]  # type: ignore[arg-type]
+    if unknown := [name for name in table if name not in names]:
+        raise ValueError(f"{place}.{unknown[0]} is no field; there are {', '.join(names)}")
+    if missing := [name for name in names if name not in table]:
+        raise ValueError(f"{place}.{missing[0]} is missing")
+    try:
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in table.items()})
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context in which networks compute: float32, or half precision where that is asked for."""
+    dtype = getattr(torch, precision)
+    return torch.autocast(device.type, dtype=dtype if precision != "float32" else None, enabled=precision != "float32")

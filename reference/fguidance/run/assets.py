@@ -70,6 +70,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_and_part(name: str) -> tuple[str, str]:
+    """What ``file:part`` names; the part is empty where it names a whole file."""
+    file, _, part = name.rpartition(":")
+    return (file, part) if file and part.isidentifier() else (name, "")
+
+
 def locate(name_or_path: str) -> Path:
     """The file of an asset, or the path itself.
 

@@ -160,8 +160,8 @@ def measure_plain(config: RunConfig, device: torch.device, repeats: int) -> floa
         labels = torch.zeros(size, dtype=torch.int64, device=device)
         sample(
             halved, Schedule.linear(1000).respace(max(steps, 2)), labels, guidance=painter.guidance,
-            classifier=classifier, shape=(shape["in_channels"], shape["image_size"], shape["image_size"]),
-            seeds=range(size), progress=False,
+            classifier=classifier, classifier_input=config.classifier.input,
+            shape=(shape["in_channels"], shape["image_size"], shape["image_size"]), seeds=range(size), progress=False,
         )  # fmt: skip
 
     run(WARM_UP)

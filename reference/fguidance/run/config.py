@@ -149,7 +149,28 @@ class RunConfig(_Table):
             raise ValueError(f"guidance.method {self.guidance.method!r} needs a classifier, but there is none")
         if self.guidance.method == "classifier_free" and self.model.null_label is None:
             raise ValueError("guidance.method 'classifier_free' needs model.null_label, the label that stands for none")
+        self._require_labels()
+        self._require_the_same_images()
         return self
+
+    def _require_labels(self) -> None:
+        known = self.model.shape.get("num_classes")
+        if not isinstance(known, int):  # unconditional, or refused when the network is made
+            return
+        if self.sampling.num_classes > known:
+            raise ValueError(f"sampling.num_classes is {self.sampling.num_classes}; the model knows {known} labels")
+        if self.model.null_label is not None and not 0 <= self.model.null_label < known:
+            raise ValueError(f"model.null_label is {self.model.null_label}; the model's labels are below {known}")
+
+    def _require_the_same_images(self) -> None:
+        noisy, network = self.classifier.input == "noisy", self.classifier.network
+        if network != "none" and noisy != (network == "adm"):
+            raise ValueError(f"classifier.network {network!r} does not take classifier.input {self.classifier.input!r}")
+        for name, shape in (("classifier", self.classifier.shape), ("features", self.features.shape)):
+            for field in ("image_size", "in_channels"):
+                given, wanted = shape.get(field), self.model.shape.get(field)
+                if None not in (given, wanted) and given != wanted:
+                    raise ValueError(f"{name}.shape.{field} is {given!r}, and model.shape.{field} is {wanted!r}")
 
     def digest(self) -> str:
         """A SHA-256 of all fields but the title."""
@@ -189,7 +210,7 @@ def _first(error: ValidationError) -> str:
     found = error.errors()[0]
     place = ".".join(map(str, found["loc"]))
     given = "" if found["type"] in ("missing", "value_error") else f", not {found['input']!r:.100}"
-    return f"{place}: {found['msg']}{given}".removeprefix(": ")
+    return f"{place}: {found['msg'].removeprefix('Value error, ')}{given}".removeprefix(": ")
 
 
 def _root() -> Path:
@@ -205,7 +226,7 @@ def _path(name_or_path: str) -> Path:
     return path
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A file's tables over those of the file that it `extends`, named relative to it."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -214,9 +235,10 @@ def _read(path: Path) -> dict[str, Any]:
     below = tables.pop("extends", None)
     if below is None:
         return tables
-    if not isinstance(below, str) or not (path.parent / below).is_file() or (path.parent / below).samefile(path):
+    above = (*above, path.resolve())
+    if not isinstance(below, str) or not (path.parent / below).is_file() or (path.parent / below).resolve() in above:
         raise ValueError(f"{path} extends {below!r}; there is no such other file beside it")
-    return _merged(_read(path.parent / below), tables)
+    return _merged(_read(path.parent / below, above), tables)
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

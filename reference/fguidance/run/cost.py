@@ -42,10 +42,10 @@ def cost(config: RunConfig) -> Cost:
         ValueError: a network of a shape that there is not.
     """
     shape, guidance = config.model.shape, config.guidance
+    model = empty_model(config.model)
     size = (1, shape["in_channels"], shape["image_size"], shape["image_size"])
     with torch.device("meta"):
         x, t, y = torch.empty(size), torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
-    model = empty_model(config.model)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(x, t, y)
     passes = 2 if guidance.method == "classifier_free" else 1

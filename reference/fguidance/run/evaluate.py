@@ -96,6 +96,9 @@ def measure(
     judge: Judge, images: Tensor, labels: Tensor | None, reference: Reference, batch_size: int, device: torch.device
 ) -> Measures:
     """The measures of images ``(n, H, W, C)`` uint8, and of labels ``(n,)`` where there are any."""
+    if reference.images is not None and reference.images.shape[1:] != images.shape[1:]:
+        of_reference, of_samples = tuple(reference.images.shape[1:]), tuple(images.shape[1:])
+        raise ValueError(f"the reference's images are {of_reference}, height, width and channels, not {of_samples}")
 
     def extracted(given: Tensor) -> tuple[Tensor, Tensor]:
         both = extract_features(judge.features_and_logits, given, batch_size=batch_size, device=device)
@@ -105,10 +108,10 @@ def measure(
     precision = recall = None
     statistics = (reference.mu, reference.sigma)
     if reference.images is not None:
-        of_reference, _ = extracted(reference.images)
-        precision, recall = precision_recall(of_reference.to(device), features.to(device), NEIGHBOURS)
+        true_features, _ = extracted(reference.images)
+        precision, recall = precision_recall(true_features.to(device), features.to(device), NEIGHBOURS)
         if reference.mu is None:
-            statistics = feature_statistics(of_reference)
+            statistics = feature_statistics(true_features)
     mu, sigma = statistics
     if mu is None or sigma is None or len(mu) != features.shape[1]:
         raise ValueError(f"the reference's statistics are not of the judge's {features.shape[1]} features")

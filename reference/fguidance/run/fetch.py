@@ -71,16 +71,25 @@ class _Resuming:
         import requests
 
         done = self.partial.stat().st_size if self.partial.exists() else 0
-        headers = {"Range": f"bytes={done}-"} if done else {}
+        # Sizes are of the file itself, so it must not be sent compressed.
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
         try:
             with requests.get(url, headers=headers, stream=True, timeout=SECONDS) as response:
-                if response.status_code != requests.codes.requested_range_not_satisfiable:  # all of it is there
+                if response.status_code == requests.codes.requested_range_not_satisfiable:  # all of it is there
+                    self._require_size(url, response.headers.get("Content-Range", ""), done)
+                else:
                     response.raise_for_status()
                     goes_on = response.status_code == requests.codes.partial_content
                     _write(response, self.partial, done if goes_on else 0, self.progress)
         except requests.RequestException as error:
             raise OSError(f"{url} cannot be downloaded: {error}; another try goes on from where it stopped") from error
         self.partial.replace(output_file)
+
+    def _require_size(self, url: str, told: str, done: int) -> None:
+        size = told.rpartition("/")[2]
+        if size.isdigit() and int(size) != done:
+            self.partial.unlink()
+            raise OSError(f"{url} has {size} bytes, but {done} were here already; another try begins anew")
 
 
 def _write(response: "requests.Response", partial: Path, done: int, progress: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fguidance.run.assets import file_sha256, locate
+from fguidance.run.assets import file_and_part, file_sha256, locate
 from fguidance.run.config import RunConfig
 from fguidance.run.shards import Shards, write_whole
 
@@ -52,7 +52,7 @@ def identity(config: RunConfig, num_samples: int, device: torch.device) -> Ident
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, not {num_samples}")
-    files = {one.partition(":")[0]: "" for one in (config.model.weights, config.classifier.weights) if one}
+    files = dict.fromkeys(file_and_part(one)[0] for one in (config.model.weights, config.classifier.weights) if one)
     return Identity(
         config.model_dump(mode="json"),
         num_samples,
@@ -80,11 +80,13 @@ def open_folder(folder: Path, run: Identity) -> Shards:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / RECORD
+    # Listed first: another process may begin the same run between the two looks.
+    others = [one.name for one in folder.iterdir() if not one.name.endswith(".partial")]
     if path.is_file():
         found = read_identity(folder)
         if found.digest != run.digest:
             raise FileExistsError(f"{folder} holds another run ({_difference(found, run)}); take another folder")
-    elif others := [one.name for one in folder.iterdir() if not one.name.endswith(".partial")]:
+    elif others:
         raise FileExistsError(f"{folder} is not empty (it has {others[0]}) and holds no run; take another folder")
     else:
         date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -105,9 +107,12 @@ def read_identity(folder: Path) -> Identity:
         raise FileNotFoundError(f"{folder} holds no run: there is no {RECORD}")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return Identity(**{name: found[name] for name in Identity.__annotations__})
+        run = Identity(**{name: found[name] for name in Identity.__annotations__})
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is corrupt: {error!r}") from error
+    if not isinstance(run.config, dict):
+        raise ValueError(f"{path} is corrupt: its config is no table")
+    return run
 
 
 def _difference(found: Identity, wanted: Identity) -> str:

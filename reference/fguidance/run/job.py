@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,7 +53,19 @@ class Worker:
         if not rank < size:
             raise ValueError(f"the environment variable RANK is {rank}; it must be below WORLD_SIZE, {size}")
         own = f"cuda:{numbers['LOCAL_RANK']}" if torch.cuda.is_available() else "cpu"
-        return cls(rank, size, torch.device(device or own))
+        return cls(rank, size, _device(device or own))
+
+
+def _device(name: str) -> torch.device:
+    try:
+        found = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"there is no device {name!r}: it must be cpu, cuda or cuda:NUMBER") from error
+    if found.type not in ("cpu", "cuda"):
+        raise ValueError(f"the device must be cpu, cuda or cuda:NUMBER, not {name!r}")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"there is no device {name!r}: PyTorch finds {torch.cuda.device_count()} GPUs here")
+    return found
 
 
 @dataclass(frozen=True)
@@ -216,13 +229,20 @@ def run_job(
 
 def _make(shards: Shards, todo: list[int], painter: Painter, watch: Callable[[list[int]], Iterator[int]]) -> None:
     for index in watch(todo):
-        try:
+        with _room_for(f"shard {index}", shards.folder):
             shards.write(index, painter.shard(index))
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            told = f"{error.strerror} for shard {index}; all finished shards are kept: make room and run this again"
-            raise OSError(error.errno, told, str(shards.folder)) from error
+
+
+@contextmanager
+def _room_for(what: str, folder: Path) -> Iterator[None]:
+    """Say what to do where a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        told = f"{error.strerror} for {what}; all finished shards are kept: make room and run this again"
+        raise OSError(error.errno, told, str(folder)) from error
 
 
 def _join(shards: Shards, every: range, num_samples: int) -> None:
@@ -231,7 +251,8 @@ def _join(shards: Shards, every: range, num_samples: int) -> None:
     images = torch.cat([shard.images for shard in found])[:num_samples]
     labels = torch.cat([shard.labels for shard in found])[:num_samples]
     try:
-        write_samples(shards.folder / SAMPLES, images, labels)
+        with _room_for(SAMPLES, shards.folder):
+            write_samples(shards.folder / SAMPLES, images, labels)
     except FileExistsError:
         return
     shards.remove_partial_files()

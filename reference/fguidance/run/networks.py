@@ -1,7 +1,8 @@
 """From a configuration to networks and guidance, ready to sample."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
 
 import torch
@@ -21,17 +22,38 @@ from fguidance.diffusion import (
     load_resnet,
 )
 from fguidance.diffusion.adm_blocks import empty_network
+from fguidance.diffusion.resnet import BLOCKS
 from fguidance.diffusion.weights import read_state_dict
 from fguidance.evaluation import load_feature_network
 from fguidance.guidance import Guidance
-from fguidance.run.assets import locate
+from fguidance.run.assets import file_and_part, locate
 from fguidance.run.config import ClassifierConfig, FeatureConfig, GuidanceConfig, ModelConfig, SamplingConfig
 from fguidance.run.small import SmallClassifier, SmallShape, load_small_classifier
 
 Shape = TypeVar("Shape")
 GUIDANCE_FIELDS = ("divergence", "alpha", "epsilon", "tau_joint", "tau_marginal", "tilt", "entropy")
-RESNET_FIELDS = ("depth", "softplus_beta")
 INCEPTION_FEATURES, IMAGENET_CLASSES = 2048, 1000
+
+
+@dataclass(frozen=True)
+class ResNetShape:
+    """The shape of a ResNet.
+
+    Attributes:
+        depth: 50 or 101.
+        softplus_beta: of the activation that stands in place of every ReLU; None keeps the ReLU.
+    """
+
+    depth: int
+    softplus_beta: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError on a shape that no such network has."""
+        if self.depth not in BLOCKS:
+            raise ValueError(f"depth must be one of {', '.join(map(str, BLOCKS))}, not {self.depth!r}")
+        beta = self.softplus_beta
+        if beta is not None and not (isinstance(beta, int | float) and 0 < beta < math.inf):
+            raise ValueError(f"softplus_beta must be a positive number, not {beta!r}")
 
 
 def read_weights(name: str) -> dict[str, Tensor]:
@@ -43,9 +65,9 @@ def read_weights(name: str) -> dict[str, Tensor]:
         FileNotFoundError: no such file.
         ValueError: a corrupt file, an asset with another hash, or no such part.
     """
-    file, colon, part = name.partition(":")
-    state = read_state_dict(locate(file if colon and part.isidentifier() else name))
-    if colon and part.isidentifier():
+    file, part = file_and_part(name)
+    state = read_state_dict(locate(file))
+    if part:
         state = {key.removeprefix(f"{part}."): value for key, value in state.items() if key.startswith(f"{part}.")}
         if not state:
             raise ValueError(f"{file} has no part {part!r}")
@@ -70,9 +92,8 @@ def load_classifier(config: ClassifierConfig) -> nn.Module | None:
     elif config.network == "small":
         network = load_small_classifier(read_weights(config.weights), shape_of(SmallShape, config.shape, place))
     else:
-        if unknown := [name for name in config.shape if name not in RESNET_FIELDS]:
-            raise ValueError(f"{place}.{unknown[0]} is no field; there are {', '.join(RESNET_FIELDS)}")
-        network = load_resnet(read_weights(config.weights), **config.shape)
+        shape = shape_of(ResNetShape, config.shape, place)
+        network = load_resnet(read_weights(config.weights), shape.depth, shape.softplus_beta)
     return network if config.temperature == 1 else AtTemperature(network, config.temperature)
 
 
@@ -93,8 +114,9 @@ def empty_classifier(config: ClassifierConfig) -> nn.Module:
         elif config.network == "small":
             network = SmallClassifier(shape_of(SmallShape, config.shape, place))
         else:
-            beta = config.shape.get("softplus_beta")
-            network = ResNet(config.shape["depth"], nn.ReLU() if beta is None else nn.Softplus(beta), IMAGENET_CLASSES)
+            resnet = shape_of(ResNetShape, config.shape, place)
+            beta = resnet.softplus_beta
+            network = ResNet(resnet.depth, nn.ReLU() if beta is None else nn.Softplus(beta), IMAGENET_CLASSES)
     return network.eval().requires_grad_(False)
 
 
@@ -170,11 +192,12 @@ def shape_of(kind: type[Shape], table: Mapping[str, Any], place: str) -> Shape:
     names = [one.name for one in fields(kind)]  # type: ignore[arg-type]
     if unknown := [name for name in table if name not in names]:
         raise ValueError(f"{place}.{unknown[0]} is no field; there are {', '.join(names)}")
-    if missing := [name for name in names if name not in table]:
+    needed = [one.name for one in fields(kind) if one.default is MISSING]  # type: ignore[arg-type]
+    if missing := [name for name in needed if name not in table]:
         raise ValueError(f"{place}.{missing[0]} is missing")
     try:
         return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in table.items()})
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{place}: {error}") from error
 
 

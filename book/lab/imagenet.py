@@ -1,0 +1,178 @@
+"""The ImageNet chapter: tables from records, the cost of a step, and the small run of the very same code."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from fguidance.evaluation import read_samples
+from fguidance.run import load_config
+from fguidance.run.assets import ASSETS
+from fguidance.run.cost import Cost, cost
+from fguidance.run.evaluate import Measures, evaluate_folder, read_measures
+from fguidance.run.job import Worker, run_job
+from fguidance.run.tables import Row, Table, load_table
+from lab.style import COLOURS, WIDTH
+
+RESULTS = Path(__file__).parents[1] / "results" / "imagenet128"
+MEASURES = ("frechet_distance", "precision", "recall")
+ROWS = ("unguided", "dhariwal_nichol", "classifier_free", "ma_resnet50", "ma_resnet101", "js")
+PEAKS = {"RTX 4090": 165.2, "A100": 312.0, "H100": 989.4}
+"""Dense bfloat16 with float32 accumulation, in 10^12 operations per second, as NVIDIA's data sheets state it."""
+IMAGES = 50_000
+
+
+def asked_for() -> bool:
+    """Whether the whole experiment is to run: `make book IMAGENET=1`."""
+    return os.environ.get("IMAGENET", "") not in ("", "0")
+
+
+def run_everything(runs: Path) -> None:
+    """Sample and evaluate each row that has what it needs, and keep the records among the book's results."""
+    for table in all_tables():
+        for row in table.rows:
+            folder = runs / row.config.name
+            try:
+                run_job(row.config, folder, table.num_samples)
+                _, path = evaluate_folder(folder, device=Worker.from_environment().device)
+            except FileNotFoundError as error:
+                print(f"{row.config.name}: {error}")
+                continue
+            kept = RESULTS / f"{row.config.name.removeprefix('imagenet128/').replace('/', '-')}.json"
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, kept)
+
+
+def all_tables() -> list[Table]:
+    """The paper's three tables."""
+    return [load_table("imagenet128", number) for number in (1, 2, 3)]
+
+
+def recorded(row: Row) -> Measures | None:
+    """What a recorded run of a row measured."""
+    path = RESULTS / f"{row.config.name.removeprefix('imagenet128/').replace('/', '-')}.json"
+    return Measures(**read_measures(path)["measures"]) if path.is_file() else None
+
+
+def table(chosen: Table) -> str:
+    """The paper's numbers beside ours, with the command that fills a row."""
+    lines = [
+        "| row | Fréchet distance | precision | recall | ours | what fills it |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in chosen.rows:
+        stated = [getattr(row.stated, name) for name in MEASURES]
+        cells = ["–" if value is None else f"{value:.2f}" for value in stated]
+        found = recorded(row)
+        ours = "not run" if found is None else " / ".join(_number(getattr(found, name)) for name in MEASURES)
+        command = f"`--table {chosen.number} --rows {row.key}`"
+        lines.append(f"| {row.config.title} | {' | '.join(cells)} | {ours} | {command} |")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def assets() -> str:
+    """The files of the experiment, where they are published, and under which terms."""
+    lines = ["| asset | file | published at | terms |", "| --- | --- | --- | --- |"]
+    for name, one in ASSETS.items():
+        host = one.url.split("/")[2]
+        lines.append(f"| `{name}` | `{one.file}` | [{host}]({one.url}) | {one.licence} |")
+    return "\n".join(lines)
+
+
+def costs() -> dict[str, Cost]:
+    """The cost of an image by each kind of guidance."""
+    return {name: cost(load_config(f"imagenet128/table3/{name}")) for name in ROWS}
+
+
+def hours(operations: float, per_second: float) -> float:
+    """Hours for 50,000 images at so many operations per second."""
+    return IMAGES * operations / per_second / 3600
+
+
+def cost_table(found: Mapping[str, Cost]) -> str:
+    """Operations of a step, and the hours at half of each device's peak."""
+    lines = [
+        "| row | model | classifier | " + " | ".join(f"hours, {name}" for name in PEAKS) + " |",
+        "| --- | --- | --- |" + " --- |" * len(PEAKS),
+    ]
+    for name, one in found.items():
+        times = " | ".join(f"{hours(one.image, 0.5e12 * peak):.1f}" for peak in PEAKS.values())
+        title = load_config(f"imagenet128/table3/{name}").title
+        lines.append(f"| {title} | {one.model / 1e9:.0f} | {one.classifier / 1e9:.1f} | {times} |")
+    return "\n".join(lines)
+
+
+def hours_chart(found: Mapping[str, Cost]) -> Figure:
+    """Hours for 50,000 images against the rate that a device sustains."""
+    figure, axes = plt.subplots()
+    rates = torch.logspace(1.5, 3.2, 50)
+    for name, key in (("js", "js"), ("dhariwal_nichol", "unguided"), ("classifier_free", "fkl")):
+        times = [hours(found[name].image, rate * 1e12) for rate in rates.tolist()]
+        axes.loglog(rates, times, color=COLOURS[key], label=load_config(f"imagenet128/table3/{name}").title)
+    for name, peak in PEAKS.items():
+        axes.axvline(peak, color="0.7", linewidth=0.8)
+        place = {"xycoords": ("data", "axes fraction"), "va": "top", "ha": "right"}
+        axes.annotate(name, (peak, 0.98), rotation=90, fontsize=8, **place)
+    axes.axhline(3, color="0.4", linestyle=":", linewidth=1)
+    axes.set(xlabel=r"$10^{12}$ operations per second, sustained", ylabel="hours for 50,000 images", ylim=(0.3, 200))
+    axes.legend(loc="lower left")
+    return figure
+
+
+def run_digits(folder: Path, num_samples: int) -> tuple[Table, dict[str, Measures]]:
+    """Every row of the digits' table by the job and the evaluation of the ImageNet experiment."""
+    rows = load_table("digits", 1)
+    found = {}
+    for row in rows.rows:
+        run_job(row.config, folder / row.key, num_samples)
+        found[row.key], _ = evaluate_folder(folder / row.key)
+    return rows, found
+
+
+def digits_table(rows: Table, found: Mapping[str, Measures]) -> str:
+    """The measures of the small run."""
+    names = (*MEASURES, "inception_score", "agreement")
+    titles = "Fréchet distance | precision | recall | Inception score | agreement"
+    lines = [f"| row | {titles} |", "| --- |" + " --- |" * len(names)]
+    lines += [
+        f"| {row.config.title} | " + " | ".join(_number(getattr(found[row.key], name)) for name in names) + " |"
+        for row in rows.rows
+    ]
+    return "\n".join(lines)
+
+
+def digits_grid(folder: Path, keys: Sequence[str], columns: int = 16) -> Figure:
+    """The first images of some rows, below each other: the same noise, the same labels."""
+    figure, axes = plt.subplots(len(keys), 1, figsize=(WIDTH, 0.55 * len(keys)))
+    for panel, key in zip(axes, keys, strict=True):
+        images, _ = read_samples(folder / key / "samples.npz")
+        panel.imshow(_beside(images[:columns]), cmap="gray", vmin=0, vmax=255)
+        panel.set_axis_off()
+        panel.set_title(load_config(f"digits/{key}").title, loc="left", fontsize=8, pad=1)
+    return figure
+
+
+def _beside(images: Tensor) -> Tensor:
+    padded = torch.nn.functional.pad(images[..., 0], (1, 1, 1, 1), value=255)
+    return padded.permute(1, 0, 2).reshape(padded.shape[1], -1)
+
+
+def same_samples(first: Path, second: Path) -> bool:
+    """Whether two runs drew the same images for the same labels, bit for bit."""
+    one, other = (read_samples(folder / "samples.npz") for folder in (first, second))
+    return all(a is not None and b is not None and a.equal(b) for a, b in zip(one, other, strict=True))
+
+
+def record(folder: Path) -> dict[str, object]:
+    """The record that a run keeps beside its samples."""
+    return dict(json.loads((folder / "run.json").read_text(encoding="utf-8")))

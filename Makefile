@@ -37,11 +37,14 @@ DERIVED := .make/derived-$(call checksum,pyproject.toml constraints.txt derivati
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-book: $(INSTALLED) $(DERIVED) generate  ## prove, emit, execute the chapters, build the site and say where it is
+book: $(INSTALLED) $(DERIVED) generate  ## prove, emit, execute the chapters, build the site (IMAGENET=1: the full experiment first)
 ifdef CI
 	@rm -rf book/_build
 endif
 	@mkdir -p "$$MPLCONFIGDIR" "$$IPYTHONDIR" "$$JUPYTER_CONFIG_DIR"
+ifdef IMAGENET
+	@$(PY) -m lab.imagenet
+endif
 	@$(PY) -c 'import matplotlib.pyplot'  # its font cache is built here, not in a chapter
 	@$(VENV)/bin/jupyter-book build --all -W -n --keep-going book
 	@$(PY) -c 'import pathlib, sys; print("The book is built: open", pathlib.Path(sys.argv[1]).resolve().as_uri())' $(SITE)/index.html

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import fguidance as fg
+from fguidance.divergence import without_reading
 from tests.support.cases import DOUBLE, DTYPES, PLAIN_GENERATORS, plain_divergence
 
 CLASSES, BATCH = 5, 6
@@ -501,3 +502,13 @@ class TestErrors:
     def test_tilted_mean_of_integers(self) -> None:
         with pytest.raises(TypeError, match="log_prob"):
             fg.tilted_mean(torch.tensor([1, 2]), 1.0)
+
+
+def test_what_is_not_read_is_not_checked_and_shapes_are() -> None:
+    guidance, logits, far = fg.Guidance(), torch.zeros(2, 3), torch.tensor([0, 7])
+    with without_reading():
+        fg.Guidance(divergence="js", alpha=0.5).score(torch.full((2, 3), math.nan), torch.zeros(2, dtype=torch.int64))
+        with pytest.raises(ValueError, match="labels must have the logits' shape"):
+            guidance.logit_gradient(logits, far[:1])
+    with pytest.raises(ValueError, match="labels must lie from 0 to 2"):
+        guidance.logit_gradient(logits, far)

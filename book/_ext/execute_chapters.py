@@ -28,6 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (
     "constraints.txt",
     "reference/**/*.py",
+    "reference/fguidance/run/configs/**/*",
+    "reference/fguidance/run/weights/*",
+    "tests/fixtures/*",
     "derivations/**/*.py",
     "book/generated/**/*",
     "book/lab/**/*",

@@ -1,8 +1,8 @@
 """The ImageNet chapter: tables from records, the cost of a step, and the small run of the very same code."""
 
 import json
-import os
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +20,10 @@ from fguidance.run.job import Worker, run_job
 from fguidance.run.tables import Row, Table, load_table
 from lab.style import COLOURS, WIDTH
 
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a kernel without widgets
+    import diffusers.models.unets.unet_2d  # noqa: F401
+
 RESULTS = Path(__file__).parents[1] / "results" / "imagenet128"
 MEASURES = ("frechet_distance", "precision", "recall")
 ROWS = ("unguided", "dhariwal_nichol", "classifier_free", "ma_resnet50", "ma_resnet101", "js")
@@ -28,13 +32,11 @@ PEAKS = {"RTX 4090": 165.2, "A100": 312.0, "H100": 989.4}
 IMAGES = 50_000
 
 
-def asked_for() -> bool:
-    """Whether the whole experiment is to run: `make book IMAGENET=1`."""
-    return os.environ.get("IMAGENET", "") not in ("", "0")
-
-
 def run_everything(runs: Path) -> None:
-    """Sample and evaluate each row that has what it needs, and keep the records among the book's results."""
+    """Sample and evaluate each row that has what it needs, and keep the records among the book's results.
+
+    What was begun goes on; `make book IMAGENET=1` calls this before it builds.
+    """
     for table in all_tables():
         for row in table.rows:
             folder = runs / row.config.name
@@ -47,6 +49,7 @@ def run_everything(runs: Path) -> None:
             kept = RESULTS / f"{row.config.name.removeprefix('imagenet128/').replace('/', '-')}.json"
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, kept)
+            print(f"{row.config.name}: {kept}")
 
 
 def all_tables() -> list[Table]:
@@ -176,3 +179,7 @@ def same_samples(first: Path, second: Path) -> bool:
 def record(folder: Path) -> dict[str, object]:
     """The record that a run keeps beside its samples."""
     return dict(json.loads((folder / "run.json").read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    run_everything(Path("runs"))

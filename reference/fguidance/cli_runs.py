@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -99,38 +100,38 @@ def reproduce(
 ) -> None:
     """Sample and evaluate the rows of a table of the paper, and print it beside what the paper states."""
     _require_extra()
-    from fguidance.run.job import Worker
+    from fguidance.run.job import Worker, run_job
     from fguidance.run.tables import load_table
 
     chosen = load_table(experiment, table, overrides or ())
     if rows:
         chosen = chosen.only([key.strip() for key in rows.split(",")])
     worker = Worker.from_environment(device)
-    found, missing = {}, []
+    missing: dict[str, str] = {}
     for row in chosen.rows:
         watch = _watch(row.key, not quiet and worker.rank == 0)
         try:
-            found[row.key] = _reproduced(row, out, num_samples or chosen.num_samples, worker, watch)
+            run_job(row.config, out / row.config.name, num_samples or chosen.num_samples, worker, watch)
         except FileNotFoundError as error:  # the other rows may have what they need
-            found[row.key] = None
-            missing.append(f"{row.key} was not run: {error}")
+            missing[row.key] = f"{row.key} was not run: {error}"
     if worker.rank == 0:
+        found = {row.key: None if row.key in missing else _evaluated(row, out, worker) for row in chosen.rows}
         _print_table(chosen, found)
-        for line in missing:
+        for line in missing.values():
             print(line, file=sys.stderr)
     raise typer.Exit(1 if missing else 0)
 
 
-def _reproduced(
-    row: "Row", out: Path, num_samples: int, worker: "Worker", watch: Callable[[list[int]], Iterator[int]]
-) -> "Measures | None":
+def _evaluated(row: "Row", out: Path, worker: "Worker") -> "Measures | None":
+    """What a row's run measures; the first process waits here for shards that others are still making."""
     from fguidance.run.evaluate import evaluate_folder
-    from fguidance.run.job import run_job
+    from fguidance.run.folder import SAMPLES
     from fguidance.run.tables import measured
 
     folder = out / row.config.name
-    outcome = run_job(row.config, folder, num_samples, worker, watch)
-    if worker.rank == 0 and outcome.samples is not None and measured(folder) is None:
+    while not (folder / SAMPLES).is_file():
+        time.sleep(1)  # torchrun ends all processes where one has failed
+    if measured(folder) is None:
         evaluate_folder(folder, device=worker.device)
     return measured(folder)
 

@@ -1,7 +1,9 @@
 """f-divergences by name or from a generator of one's own: value, weight and logit gradient."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -254,9 +256,22 @@ def _family_member(name: str, **parameters: float) -> Divergence:
     return Divergence(name, _generated.FAMILIES[name](float(value)), _generated.SOURCES[name], parser, given)
 
 
+_unread = ContextVar("unread", default=False)
+
+
+@contextmanager
+def without_reading() -> Iterator[None]:
+    """Take it that values are what they must be: to look at them makes a GPU wait. Shapes and dtypes are checked."""
+    before = _unread.set(True)
+    try:
+        yield
+    finally:
+        _unread.reset(before)
+
+
 def _readable(tensor: Tensor) -> bool:
     """Whether the program may look at values: not under compile or a transform such as vmap."""
-    if torch.compiler.is_compiling() or tensor.is_meta:
+    if torch.compiler.is_compiling() or tensor.is_meta or _unread.get():
         return False
     return torch._C._functorch.peek_interpreter_stack() is None
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from fguidance.diffusion import GuidanceStepSize, Schedule, StepRecord, sample
+from fguidance.diffusion.finite import FiniteWatch
+from fguidance.divergence import _unread
 from fguidance.guidance import Guidance
 
 SCHEDULE = Schedule.linear(1000).respace(5)
@@ -316,6 +318,26 @@ def test_a_non_finite_guidance_gradient_stops_the_run() -> None:
 
     with pytest.raises(FloatingPointError, match=r"the guidance gradient has 54 of 54 values .* at step 4"):
         sample(zero_noise, SCHEDULE, LABELS, shape=SHAPE, guidance=Broken(), classifier=classifier, progress=False)
+
+
+def test_nothing_is_read_from_another_device_while_the_loop_runs(monkeypatch) -> None:
+    """On the meta device a number cannot be read: what would make a GPU wait is an error there."""
+    unread: list[bool] = []
+
+    def on_meta(x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :4].sin()
+
+    class Watched(Guidance):
+        def gradient(self, classifier, x, labels):
+            unread.append(_unread.get())
+            return super().gradient(classifier, x, labels)
+
+    monkeypatch.setattr(FiniteWatch, "settle", lambda watch: None)  # reads, but some steps later
+    noise = {name: value.to("meta") for name, value in given_noise().items()}
+    settings = {"guidance": Watched(divergence="js", alpha=0.7), "sine_gamma": 0.3, "progress": False}
+    images = sample(wavy, SCHEDULE, LABELS.to("meta"), classifier=on_meta, **settings, **noise)
+    assert images.shape == noise["initial_noise"].shape
+    assert unread == [False, True, True, True, True]
 
 
 @pytest.mark.parametrize(

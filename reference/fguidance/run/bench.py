@@ -43,7 +43,7 @@ class Speed:
 
 def random_painter(config: RunConfig, device: torch.device, seed: int = 0) -> Painter:
     """A painter whose weights are small random numbers, so that no file is needed."""
-    guided = config.guidance.method in ("score", "entropy_aware")
+    guided = config.guidance.by_classifier
     classifier = networks.empty_classifier(config.classifier) if guided else None
     torch.manual_seed(seed)
     made = [None if one is None else _filled(one, device) for one in (networks.empty_model(config.model), classifier)]

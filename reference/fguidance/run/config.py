@@ -84,6 +84,11 @@ class GuidanceConfig(_Table):
     tilt: float = 0.0
     entropy: float = 0.0
 
+    @property
+    def by_classifier(self) -> bool:
+        """Whether a classifier guides."""
+        return self.method in ("score", "entropy_aware")
+
 
 class SamplingConfig(_Table):
     """How images are drawn.
@@ -110,7 +115,7 @@ class SamplingConfig(_Table):
     eta: float = 0.0
     clip_denoised: bool = True
     shard_size: int = Field(default=64, ge=1)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     compile: bool = False
 
@@ -144,7 +149,7 @@ class RunConfig(_Table):
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
-        guided = self.guidance.method in ("score", "entropy_aware")
+        guided = self.guidance.by_classifier
         if guided and self.classifier.network == "none":
             raise ValueError(f"guidance.method {self.guidance.method!r} needs a classifier, but there is none")
         if self.guidance.method == "classifier_free" and self.model.null_label is None:

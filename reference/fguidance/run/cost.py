@@ -1,12 +1,13 @@
 """What a step costs: floating-point operations, counted on networks without storage, and the memory of weights."""
 
+import functools
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fguidance.run.config import RunConfig
+from fguidance.run.config import ModelConfig, RunConfig
 from fguidance.run.networks import empty_classifier, empty_model
 
 
@@ -41,29 +42,41 @@ def cost(config: RunConfig) -> Cost:
     Raises:
         ValueError: a network of a shape that there is not.
     """
-    shape, guidance = config.model.shape, config.guidance
-    model = empty_model(config.model)
-    size = (1, shape["in_channels"], shape["image_size"], shape["image_size"])
-    with torch.device("meta"):
-        x, t, y = torch.empty(size), torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(x, t, y)
+    guidance = config.guidance
     passes = 2 if guidance.method == "classifier_free" else 1
-    guided = guidance.method in ("score", "entropy_aware")
-    classifier = empty_classifier(config.classifier) if guided else None
+    operations, parameters = _of_model(config.model.model_dump_json())
+    classifier = empty_classifier(config.classifier) if guidance.by_classifier else None
     return Cost(
-        passes * counter.get_total_flops(),
-        _forward_and_backward(classifier, x, t, config.classifier.input == "noisy") if classifier is not None else 0,
+        passes * operations,
+        _forward_and_backward(classifier, config) if classifier is not None else 0,
         config.sampling.steps,
-        _parameters(model),
+        parameters,
         _parameters(classifier) if classifier is not None else 0,
     )
 
 
-def _forward_and_backward(classifier: nn.Module, x: torch.Tensor, t: torch.Tensor, noisy: bool) -> int:
-    x = x.requires_grad_()
+@functools.cache
+def _of_model(told: str) -> tuple[int, int]:
+    """Operations and parameters; all rows of a table share their model, which takes seconds to count."""
+    config = ModelConfig.model_validate_json(told)
+    model, (x, t) = empty_model(config), _inputs(config)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(x, t, t)
+    return counter.get_total_flops(), _parameters(model)
+
+
+def _inputs(config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """One image and its timestep, without storage."""
+    channels, size = config.shape["in_channels"], config.shape["image_size"]
+    x = torch.empty((1, channels, size, size), device="meta")
+    return x, torch.zeros(1, dtype=torch.int64, device="meta")
+
+
+def _forward_and_backward(classifier: nn.Module, config: RunConfig) -> int:
+    x, t = _inputs(config.model)
+    x.requires_grad_()
     with FlopCounterMode(display=False) as counter:
-        logits = classifier(x, t) if noisy else classifier(x)
+        logits = classifier(x, t) if config.classifier.input == "noisy" else classifier(x)
         logits.sum().backward()
     return int(counter.get_total_flops())
 

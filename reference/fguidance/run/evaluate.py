@@ -78,16 +78,18 @@ def evaluate_folder(
     images, labels = read_samples(folder / SAMPLES)
     judge = load_judge(config.features).to(device)
     name = reference or config.features.reference
+    sha256 = None if name == DIGITS else file_sha256(locate(name))
     found = measure(judge, images, labels, load_reference(name), batch_size, device)
     record = {
         "measures": vars(found), "num_samples": len(images), "neighbours": NEIGHBOURS, "reference": name,
-        "reference_sha256": None if name == DIGITS else file_sha256(locate(name)),
+        "reference_sha256": sha256,
         "samples_sha256": file_sha256(folder / SAMPLES), "run": run.digest, "config": run.config,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "device": device_kind(device),
         "versions": {one: version(one) for one in ("fguidance", "torch", "numpy")},
         "seconds": round(time.perf_counter() - begun, 1),
     }  # fmt: skip
-    path = folder / f"evaluation-{Path(name).stem}.json"
+    told = "" if sha256 is None else f"-{sha256[:8]}"  # two files may have the same name
+    path = folder / f"evaluation-{Path(name).stem}{told}.json"
     write_whole(path, (json.dumps(record, indent=2) + "\n").encode())
     return found, path
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fguidance.run.assets import ASSETS, Asset, cache_folder, verify
+from fguidance.run.assets import ASSETS, Asset, cache_folder, pins, verify
 
 if TYPE_CHECKING:
     import requests
 
-BLOCK = 1 << 20
+BLOCK = 1 << 16
 SECONDS = 60
 
 
@@ -31,6 +31,7 @@ def fetch(name: str, from_folder: Path | None = None, progress: bool = True) -> 
         OSError: no network, or no space; what was downloaded is kept, and the next try goes on from there.
     """
     asset, folder = ASSETS[name], cache_folder()
+    pins()  # what cannot be compared with them need not be downloaded
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / asset.file
     if path.is_file():
@@ -93,10 +94,12 @@ class _Resuming:
 
 
 def _write(response: "requests.Response", partial: Path, done: int, progress: bool) -> None:
+    from rich.console import Console
     from rich.progress import Progress
 
+    shown = Progress(console=Console(stderr=True), disable=not progress, transient=True)
     total = int(response.headers.get("Content-Length", 0)) + done
-    with partial.open("ab" if done else "wb") as file, Progress(disable=not progress, transient=True) as bar:
+    with partial.open("ab" if done else "wb") as file, shown as bar:
         task = bar.add_task(partial.stem, total=total or None, completed=done)
         for block in response.iter_content(BLOCK):
             file.write(block)

@@ -52,7 +52,8 @@ def identity(config: RunConfig, num_samples: int, device: torch.device) -> Ident
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, not {num_samples}")
-    files = dict.fromkeys(file_and_part(one)[0] for one in (config.model.weights, config.classifier.weights) if one)
+    used = [config.model.weights, *([config.classifier.weights] if config.guidance.by_classifier else [])]
+    files = dict.fromkeys(file_and_part(one)[0] for one in used)
     return Identity(
         config.model_dump(mode="json"),
         num_samples,
@@ -67,6 +68,25 @@ def device_kind(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})"
 
 
+def holds_run(folder: Path, run: Identity) -> bool:
+    """Whether a folder is that of a run already; False if it is new or empty.
+
+    Raises:
+        FileExistsError: it holds another run, or other files.
+        ValueError: its record is corrupt.
+    """
+    # Listed first: another process may begin the same run between the two looks.
+    listed = [one.name for one in folder.iterdir()] if folder.exists() else []
+    if (folder / RECORD).is_file():
+        found = read_identity(folder)
+        if found.digest != run.digest:
+            raise FileExistsError(f"{folder} holds another run ({_difference(found, run)}); take another folder")
+        return True
+    if others := [name for name in listed if not name.endswith(".partial")]:
+        raise FileExistsError(f"{folder} is not empty (it has {others[0]}) and holds no run; take another folder")
+    return False
+
+
 def open_folder(folder: Path, run: Identity) -> Shards:
     """Begin a run in a folder, or go on with the same one.
 
@@ -75,23 +95,14 @@ def open_folder(folder: Path, run: Identity) -> Shards:
         run: which run.
 
     Raises:
-        FileExistsError: the folder holds another run, or other files.
-        ValueError: its record is corrupt.
+        FileExistsError: as `holds_run`.
+        ValueError: as `holds_run`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / RECORD
-    # Listed first: another process may begin the same run between the two looks.
-    others = [one.name for one in folder.iterdir() if not one.name.endswith(".partial")]
-    if path.is_file():
-        found = read_identity(folder)
-        if found.digest != run.digest:
-            raise FileExistsError(f"{folder} holds another run ({_difference(found, run)}); take another folder")
-    elif others:
-        raise FileExistsError(f"{folder} is not empty (it has {others[0]}) and holds no run; take another folder")
-    else:
+    if not holds_run(folder, run):
         date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         begun = {"date": date, "python": platform.python_version()}
-        write_whole(path, (json.dumps(vars(run) | begun, indent=2) + "\n").encode())
+        write_whole(folder / RECORD, (json.dumps(vars(run) | begun, indent=2) + "\n").encode())
     return Shards(folder, run.digest)
 
 

@@ -15,7 +15,7 @@ from fguidance.diffusion import ImageGuidance, Schedule, classifier_free, sample
 from fguidance.evaluation import to_uint8, write_samples
 from fguidance.run import networks
 from fguidance.run.config import RunConfig
-from fguidance.run.folder import SAMPLES, identity, open_folder
+from fguidance.run.folder import SAMPLES, holds_run, identity, open_folder
 from fguidance.run.shards import Shard, Shards
 
 
@@ -46,7 +46,7 @@ class Worker:
         numbers = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
         for name in numbers:
             text = os.environ.get(name, str(numbers[name]))
-            if not text.isdigit():
+            if not text.isdecimal():
                 raise ValueError(f"the environment variable {name} must be a whole number, not {text!r}")
             numbers[name] = int(text)
         rank, size = numbers["RANK"], numbers["WORLD_SIZE"]
@@ -102,8 +102,7 @@ class Painter:
             FileNotFoundError: a file is missing.
             ValueError: it is corrupt, another one than the pinned, or of another architecture.
         """
-        guided = config.guidance.method in ("score", "entropy_aware")
-        classifier = networks.load_classifier(config.classifier) if guided else None
+        classifier = networks.load_classifier(config.classifier) if config.guidance.by_classifier else None
         return cls(
             config,
             device,
@@ -181,7 +180,7 @@ def labels_and_seeds(config: RunConfig, index: int) -> tuple[Tensor, list[int]]:
         labels ``(shard_size,)`` int64 on the CPU, evenly at random, and the seed of each sample's noise.
     """
     size = config.sampling.shard_size
-    drawn = np.random.SeedSequence((config.sampling.seed, index)).generate_state(2 * size, np.uint64)
+    drawn = np.random.SeedSequence(config.sampling.seed, spawn_key=(index,)).generate_state(2 * size, np.uint64)
     labels = torch.from_numpy((drawn[:size] % config.sampling.num_classes).astype(np.int64))
     return labels, [int(seed >> 1) for seed in drawn[size:]]
 
@@ -213,14 +212,17 @@ def run_job(
         OSError: no space; all finished shards are kept.
     """
     worker = worker or Worker.from_environment()
-    shards = open_folder(folder, identity(config, num_samples, worker.device))
+    run = identity(config, num_samples, worker.device)
+    # Networks that cannot be read begin no run: the folder stays free for the mended configuration.
+    painter = None if holds_run(folder, run) else Painter.load(config, worker.device)
+    shards = open_folder(folder, run)
     every = range(-(-num_samples // config.sampling.shard_size))
     own = every[worker.rank :: worker.world_size]
     if (folder / SAMPLES).is_file():
         return Outcome(0, len(own), folder / SAMPLES)
     todo = shards.missing(own)
     if todo:
-        _make(shards, todo, Painter.load(config, worker.device), watch)
+        _make(shards, todo, painter or Painter.load(config, worker.device), watch)
     done = not shards.missing(every)
     if done:
         _join(shards, every, num_samples)

@@ -172,7 +172,7 @@ def load_guidance(config: GuidanceConfig) -> ImageGuidance | None:
     Raises:
         ValueError: a number out of its range, or no such divergence.
     """
-    if config.method not in ("score", "entropy_aware"):
+    if not config.by_classifier:
         return None
     guidance = Guidance(**{name: getattr(config, name) for name in GUIDANCE_FIELDS})
     return EntropyAware(guidance, config.smallest_share) if config.method == "entropy_aware" else guidance

@@ -73,8 +73,9 @@ class Shards:
 
     def remove_partial_files(self) -> None:
         """Take away what killed processes left behind, once nobody writes any more."""
-        for path in (self.folder / FOLDER).glob(".*.partial"):
-            path.unlink(missing_ok=True)
+        for folder in (self.folder, self.folder / FOLDER):
+            for path in folder.glob(".*.partial"):
+                path.unlink(missing_ok=True)
 
     def _digest(self, index: int, content: bytes) -> bytes:
         found = hashlib.sha256(f"{self.run} {index}\n".encode())

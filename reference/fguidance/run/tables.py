@@ -89,9 +89,10 @@ def load_table(experiment: str, number: int, overrides: Sequence[str] = ()) -> T
     Raises:
         ValueError: no such experiment or table, or a bad override.
     """
-    path = Path(str(files("fguidance.run"))) / "configs" / experiment / "_tables.toml"
+    root = Path(str(files("fguidance.run"))) / "configs"
+    path = root / experiment / "_tables.toml"
     if not experiment.isidentifier() or not path.is_file():
-        known = sorted(found.parent.name for found in path.parent.parent.glob("*/_tables.toml"))
+        known = sorted(found.parent.name for found in root.glob("*/_tables.toml"))
         raise ValueError(f"there are no tables of {experiment!r}, but of {', '.join(known)}")
     tables = tomllib.loads(path.read_text(encoding="utf-8"))["table"]
     for table in tables:

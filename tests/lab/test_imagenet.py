@@ -1,0 +1,78 @@
+"""The ImageNet chapter's tables, and its comparisons with the published programs."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fguidance.evaluation import write_samples
+from lab import imagenet, published
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(imagenet, "RESULTS", tmp_path)
+    return tmp_path
+
+
+def measured(**changes: float | None) -> str:
+    measures = {"frechet_distance": 2.5, "precision": 0.81, "recall": None, "inception_score": 9.0, "agreement": None}
+    return json.dumps({"measures": measures | changes, "date": "2026-01-01"})
+
+
+def test_a_row_that_no_run_filled_says_so(results: Path) -> None:
+    lines = imagenet.table(imagenet.all_tables()[2]).splitlines()
+    assert len(lines) == 2 + 9
+    assert lines[-1] == "| JS, ResNet-101 | 2.13 | 0.79 | 0.60 | not run | `--table 3 --rows js` |"
+
+
+def test_a_recorded_run_fills_its_row_alone(results: Path) -> None:
+    (results / "table3-js.json").write_text(measured())
+    lines = imagenet.table(imagenet.all_tables()[2]).splitlines()
+    assert "| 2.50 / 0.81 / – |" in lines[-1]
+    assert sum("not run" in line for line in lines) == 8
+
+
+def test_a_row_without_its_files_is_left_out(results: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setenv("FGUIDANCE_CACHE", str(results / "empty"))
+    imagenet.run_everything(results / "runs")
+    assert list(results.glob("*.json")) == []
+    told = capsys.readouterr().out
+    assert told.count("imagenet128/table") == 15
+    assert "fguidance fetch" in told
+
+
+def test_hours() -> None:
+    assert imagenet.hours(1e12, 1e12) == pytest.approx(50_000 / 3600)
+
+
+def test_the_cost_of_classifier_free_guidance_is_twice_the_models() -> None:
+    found = imagenet.costs()
+    assert found["unguided"].model_parameters == 421_529_606
+    # Of its second labels' table the network has one row more, which is looked up and costs nothing.
+    assert found["classifier_free"].model == 2 * found["unguided"].model
+    assert found["js"].classifier > found["ma_resnet50"].classifier > 0
+    assert len(imagenet.cost_table(found).splitlines()) == 2 + len(found)
+    imagenet.hours_chart(found)
+
+
+def test_every_asset_is_linked() -> None:
+    assert all(f"]({one.url})" in imagenet.assets() for one in imagenet.ASSETS.values())
+
+
+def test_the_same_samples(tmp_path: Path) -> None:
+    images, labels = torch.zeros(2, 4, 4, 1, dtype=torch.uint8), torch.tensor([1, 2])
+    for name, changed in {"one": 0, "same": 0, "other": 1}.items():
+        (tmp_path / name).mkdir()
+        write_samples(tmp_path / name / "samples.npz", images + changed, labels)
+    assert imagenet.same_samples(tmp_path / "one", tmp_path / "same")
+    assert not imagenet.same_samples(tmp_path / "one", tmp_path / "other")
+
+
+def test_the_comparisons_with_the_published_programs() -> None:
+    assert max(published.network_differences().values()) < 1e-5
+    assert max(published.schedule_difference(steps) for steps in (25, 250)) < 1e-12
+    chain = published.chain_differences()
+    assert len(chain) == 25
+    assert max(chain) < 1e-4

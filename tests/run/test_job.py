@@ -1,0 +1,463 @@
+"""The job: its samples are the same however it is shared, interrupted, damaged and taken up again."""
+
+import dataclasses
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from fguidance.run import RunConfig, assets, configuration_names, job
+from fguidance.run.assets import Asset, locate
+from fguidance.run.folder import identity
+from fguidance.run.job import Outcome, Painter, Worker, labels_and_seeds, run_job
+from fguidance.run.shards import Shard, Shards
+from tests.support.runs import ALONE, CPU, arrays, contents, equal, shard_files, tiny
+
+NUMBER, SHARDS = 10, 3
+"""Of images and, four in each, of shards; the last one is not used up."""
+
+
+class KilledError(BaseException):
+    """As a signal that cannot be caught."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dots:
+    """A painter that costs nothing: every pixel of an image follows from its seed."""
+
+    config: RunConfig
+    device: torch.device
+
+    @classmethod
+    def load(cls, config: RunConfig, device: torch.device) -> "Dots":
+        return cls(config, device)
+
+    def shard(self, index: int) -> Shard:
+        labels, seeds = labels_and_seeds(self.config, index)
+        pixels = [np.random.default_rng(seed).integers(0, 256, (2, 2, 1), np.uint8) for seed in seeds]
+        return Shard(torch.from_numpy(np.stack(pixels)), labels)
+
+
+@pytest.fixture
+def dots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "Painter", Dots)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert run_job(tiny(), folder, NUMBER, ALONE) == Outcome(SHARDS, 0, folder / "samples.npz")
+    return folder
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+class TestTheSameSamples:
+    def test_labels_and_images_are_the_painters(self, whole: Path) -> None:
+        images, labels = arrays(whole)
+        assert images.shape == (NUMBER, 8, 8, 1)
+        assert labels[:4].equal(labels_and_seeds(tiny(), 0)[0])
+        assert len({image.numpy().tobytes() for image in images}) == NUMBER
+
+    def test_a_second_time(self, whole: Path, tmp_path: Path) -> None:
+        run_job(tiny(), tmp_path, NUMBER, ALONE)
+        assert equal(tmp_path, whole)
+
+    def test_a_shard_alone_is_that_of_the_whole_run(self, whole: Path) -> None:
+        shard = Painter.load(tiny(), CPU).shard(2)
+        images, labels = arrays(whole)
+        assert shard.images[:2].equal(images[8:])
+        assert shard.labels[:2].equal(labels[8:])
+
+    def test_shards_in_another_order(self, whole: Path, tmp_path: Path) -> None:
+        run_job(tiny(), tmp_path, NUMBER, ALONE, lambda shards: iter(shards[::-1]))
+        assert equal(tmp_path, whole)
+
+    @pytest.mark.parametrize("number", (1, 4, 5, NUMBER + 1))
+    def test_more_samples_begin_with_fewer(self, whole: Path, tmp_path: Path, number: int) -> None:
+        run_job(tiny(), tmp_path, number, ALONE)
+        shared = min(number, NUMBER)
+        for some, all_of_them in zip(arrays(tmp_path), arrays(whole), strict=True):
+            assert len(some) == number
+            assert some[:shared].equal(all_of_them[:shared])
+
+    @pytest.mark.parametrize("ranks", ((0, 1), (1, 0), (2, 0, 1), (3, 1, 0, 2)))
+    def test_shared_by_several_processes(self, whole: Path, tmp_path: Path, ranks: tuple[int, ...]) -> None:
+        """With four of them one has nothing to do."""
+        outcomes = [run_job(tiny(), tmp_path, NUMBER, Worker(rank, len(ranks), CPU)) for rank in ranks]
+        assert sum(outcome.made for outcome in outcomes) == SHARDS
+        finished = [outcome.samples is not None for outcome in outcomes]
+        assert finished.index(True) == max(ranks.index(rank) for rank in range(min(len(ranks), SHARDS)))
+        assert equal(tmp_path, whole)
+
+    def test_the_processes_may_become_more_or_fewer_on_the_way(self, whole: Path, tmp_path: Path) -> None:
+        assert run_job(tiny(), tmp_path, NUMBER, Worker(1, 2, CPU)) == Outcome(1, 0, None)
+        assert run_job(tiny(), tmp_path, NUMBER, ALONE) == Outcome(2, 1, tmp_path / "samples.npz")
+        assert equal(tmp_path, whole)
+
+    def test_the_environment_says_which_process_this_is(
+        self, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        for rank, made in (("0", 2), ("1", 1)):
+            monkeypatch.setenv("RANK", rank)
+            assert run_job(tiny("guidance.method=score"), tmp_path, NUMBER).made == made
+        if not torch.cuda.is_available():
+            assert equal(tmp_path, whole)
+
+    @pytest.mark.parametrize("change", ("sampling.seed=1", "sampling.steps=3", "guidance.guidance_scale=9.0"))
+    def test_another_setting_gives_others(self, whole: Path, change: str) -> None:
+        images, _ = arrays(whole)
+        assert not Painter.load(tiny(change), CPU).shard(0).images.equal(images[:4])
+
+    @pytest.mark.parametrize("name", [name for name in configuration_names() if name.startswith("digits/")])
+    def test_every_configuration_of_digits_can_be_sampled(self, name: str, whole: Path) -> None:
+        shard = Painter.load(tiny("sampling.shard_size=2", name=name), CPU).shard(0)
+        assert shard.images.shape == (2, 8, 8, 1)
+        assert len(shard.labels) == 2
+
+    def test_half_precision_is_used_where_it_is_asked_for(self, whole: Path) -> None:
+        painter, seen = Painter.load(tiny("sampling.precision=bfloat16"), CPU), []
+        painter.model.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+        found = painter.shard(0).images.int() - arrays(whole)[0][:4].int()
+        assert set(seen) == {torch.bfloat16}
+        assert bool((found != 0).any())
+
+    def test_networks_are_compiled_where_it_is_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        compiled: list[nn.Module] = []
+        monkeypatch.setattr(nn.Module, "compile", lambda network: compiled.append(network))
+        Painter.load(tiny(), CPU)
+        assert compiled == []
+        painter = Painter.load(tiny("sampling.compile=true"), CPU)
+        assert compiled == [painter.model, painter.classifier]
+
+
+class TestLabelsAndSeeds:
+    @given(seed=st.integers(0, 2**63 - 1), index=st.integers(0, 10**6), size=st.integers(1, 20))
+    def test_they_follow_from_seed_and_number_alone(self, seed: int, index: int, size: int) -> None:
+        one, other = (
+            tiny(f"sampling.seed={seed}", f"sampling.shard_size={size}", *more)
+            for more in ((), ("sampling.steps=7", "guidance.alpha=2.0", "name=other"))
+        )
+        labels, seeds = labels_and_seeds(one, index)
+        again_labels, again_seeds = labels_and_seeds(other, index)
+        assert labels.equal(again_labels)
+        assert seeds == again_seeds
+        assert (labels.dtype, len(labels), len(seeds)) == (torch.int64, size, size)
+        assert 0 <= int(labels.min()) <= int(labels.max()) < 10
+        assert all(0 <= number < 2**63 for number in seeds)
+
+    def test_no_two_images_share_a_seed(self) -> None:
+        found = [
+            one for seed in range(5) for index in range(40)
+            for one in labels_and_seeds(tiny(f"sampling.seed={seed}"), index)[1]
+        ]  # fmt: skip
+        assert len(set(found)) == len(found)
+
+    def test_a_large_seed_is_no_small_one_of_another_shard(self) -> None:
+        large, small = tiny(f"sampling.seed={7 + 3 * 2**32}"), tiny("sampling.seed=7")
+        assert labels_and_seeds(large, 0)[1] != labels_and_seeds(small, 3)[1]
+
+    def test_labels_are_drawn_evenly(self) -> None:
+        labels, _ = labels_and_seeds(tiny("sampling.shard_size=20000"), 0)
+        assert int((labels.bincount(minlength=10) - 2000).abs().max()) < 5 * 2000**0.5
+
+
+class TestInterrupted:
+    # A file's bytes, then its name: of the record and of each shard; then the samples.
+    @pytest.mark.parametrize("moment", range(2 * (1 + SHARDS) + 1))
+    def test_killed_at_any_write_and_taken_up_again(
+        self, dots: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+    ) -> None:
+        left = iter([*[None] * moment, KilledError()])
+
+        def flushed(descriptor: int) -> None:
+            if error := next(left):
+                raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", flushed)
+            with pytest.raises(KilledError):
+                run_job(tiny(), tmp_path / "killed", NUMBER, ALONE)
+        there = len(shard_files(tmp_path / "killed"))
+        assert there == min(SHARDS, max(0, (moment - 1) // 2))
+        again = run_job(tiny(), tmp_path / "killed", NUMBER, ALONE)
+        assert (again.made, again.found) == (SHARDS - there, there)
+        run_job(tiny(), tmp_path / "whole", NUMBER, ALONE)
+        assert equal(tmp_path / "killed", tmp_path / "whole")
+        assert not list((tmp_path / "killed" / "shards").glob(".*"))
+
+    def test_a_finished_folder_is_never_written_to_again(
+        self, whole: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = contents(whole)
+        monkeypatch.setattr(Painter, "load", lambda *arguments: pytest.fail("nothing is left to do"))
+        assert run_job(tiny(), whole, NUMBER, ALONE) == Outcome(0, SHARDS, whole / "samples.npz")
+        assert contents(whole) == before
+
+    def test_a_finished_run_needs_its_shards_no_more(self, dots: None, tmp_path: Path) -> None:
+        run_job(tiny(), tmp_path, NUMBER, ALONE)
+        shutil.rmtree(tmp_path / "shards")
+        before = contents(tmp_path)
+        assert run_job(tiny(), tmp_path, NUMBER, ALONE) == Outcome(0, SHARDS, tmp_path / "samples.npz")
+        assert contents(tmp_path) == before
+
+    @pytest.mark.parametrize("change", (damage, lambda path: path.write_bytes(path.read_bytes()[:-1]), Path.unlink))
+    def test_a_damaged_shard_is_made_again_and_no_other(
+        self, dots: None, tmp_path: Path, change: Callable[[Path], None]
+    ) -> None:
+        for name in ("whole", "damaged"):
+            run_job(tiny(), tmp_path / name, NUMBER, ALONE)
+        folder = tmp_path / "damaged"
+        (folder / "samples.npz").unlink()
+        change(folder / "shards" / "000001.shard")
+        made: list[int] = []
+
+        def watch(shards: list[int]) -> Iterator[int]:
+            made.extend(shards)
+            return iter(shards)
+
+        assert run_job(tiny(), folder, NUMBER, ALONE, watch) == Outcome(1, 2, folder / "samples.npz")
+        assert made == [1]
+        assert equal(folder, tmp_path / "whole")
+
+    def test_a_shard_that_is_damaged_by_another_process_is_not_joined(self, dots: None, tmp_path: Path) -> None:
+        run_job(tiny(), tmp_path, NUMBER, Worker(0, 2, CPU))
+        damage(tmp_path / "shards" / "000000.shard")
+        assert run_job(tiny(), tmp_path, NUMBER, Worker(1, 2, CPU)).samples is None
+        assert run_job(tiny(), tmp_path, NUMBER, Worker(0, 2, CPU)) == Outcome(1, 1, tmp_path / "samples.npz")
+
+    def test_another_process_joins_at_the_same_moment(
+        self, dots: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        really = job.write_samples
+
+        def late(path: Path, *tensors: torch.Tensor) -> None:
+            really(path, *tensors)
+            really(path, *tensors)
+
+        monkeypatch.setattr(job, "write_samples", late)
+        assert run_job(tiny(), tmp_path, NUMBER, ALONE) == Outcome(SHARDS, 0, tmp_path / "samples.npz")
+        assert len(arrays(tmp_path)[0]) == NUMBER
+
+
+class TestRefused:
+    @pytest.mark.parametrize("finished", (True, False))
+    @pytest.mark.parametrize(
+        ("overrides", "number", "match"),
+        [
+            (("sampling.seed=1",), NUMBER, r"config\.sampling\.seed is 0 and not 1"),
+            (("guidance.alpha=2.0",), NUMBER, r"config\.guidance\.alpha is 0\.5 and not 2\.0"),
+            ((), NUMBER - 1, "num_samples is 10 and not 9"),
+        ],
+    )
+    def test_another_run(
+        self, dots: None, tmp_path: Path, overrides: tuple[str, ...], number: int, match: str, finished: bool
+    ) -> None:
+        run_job(tiny(), tmp_path, NUMBER, ALONE if finished else Worker(0, 2, CPU))
+        before = contents(tmp_path)
+        with pytest.raises(FileExistsError, match=rf"holds another run \(its {match}\); take another folder"):
+            run_job(tiny(*overrides), tmp_path, number, ALONE)
+        assert contents(tmp_path) == before
+
+    def test_a_folder_with_other_files(self, dots: None, tmp_path: Path) -> None:
+        (tmp_path / "mine.txt").write_text("mine")
+        with pytest.raises(FileExistsError, match=r"is not empty \(it has mine\.txt\)"):
+            run_job(tiny(), tmp_path, NUMBER, ALONE)
+        assert list(contents(tmp_path)) == ["mine.txt"]
+
+
+class TestFullDisk:
+    @pytest.mark.parametrize("number", (errno.ENOSPC, errno.EDQUOT))
+    def test_while_a_shard_is_written(
+        self, dots: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        really = Shards.write
+
+        def full(shards: Shards, index: int, shard: Shard) -> None:
+            if index == 2:
+                raise OSError(number, os.strerror(number))
+            really(shards, index, shard)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Shards, "write", full)
+            with pytest.raises(OSError, match="for shard 2; all finished shards are kept: make room") as caught:
+                run_job(tiny(), tmp_path / "full", NUMBER, ALONE)
+        assert (caught.value.errno, caught.value.filename) == (number, str(tmp_path / "full"))
+        assert shard_files(tmp_path / "full") == ["000000.shard", "000001.shard"]
+        assert run_job(tiny(), tmp_path / "full", NUMBER, ALONE).found == 2
+        run_job(tiny(), tmp_path / "whole", NUMBER, ALONE)
+        assert equal(tmp_path / "full", tmp_path / "whole")
+
+    def test_while_the_samples_are_written(self, dots: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*arguments: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(job, "write_samples", full)
+            with pytest.raises(OSError, match=r"No space left on device for samples\.npz; all finished shards are"):
+                run_job(tiny(), tmp_path, NUMBER, ALONE)
+        assert run_job(tiny(), tmp_path, NUMBER, ALONE) == Outcome(0, SHARDS, tmp_path / "samples.npz")
+
+    def test_another_failure_is_not_called_so(
+        self, dots: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def denied(*arguments: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied", "somewhere")
+
+        monkeypatch.setattr(Shards, "write", denied)
+        with pytest.raises(PermissionError, match="Permission denied: 'somewhere'"):
+            run_job(tiny(), tmp_path, NUMBER, ALONE)
+
+
+class TestWeights:
+    """What a run says of weights that it cannot use."""
+
+    @pytest.fixture
+    def checkpoint(self, tmp_path: Path) -> Path:
+        path = tmp_path / "mine.safetensors"
+        save_file(load_file(locate("digits.safetensors")), path)
+        return path
+
+    @staticmethod
+    def using(path: Path, *overrides: str) -> RunConfig:
+        return tiny(f"model.weights={path}:unet", f"classifier.weights={path}:classifier", *overrides)
+
+    def test_missing_ones_leave_no_folder(self, checkpoint: Path, tmp_path: Path) -> None:
+        checkpoint.unlink()
+        with pytest.raises(FileNotFoundError, match=f"there is no file {checkpoint}"):
+            run_job(self.using(checkpoint), tmp_path / "run", NUMBER, ALONE)
+        assert not (tmp_path / "run").exists()
+
+    def test_an_asset_with_another_hash_leaves_no_folder(
+        self, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FGUIDANCE_CACHE", str(tmp_path))
+        monkeypatch.setattr(assets, "ASSETS", {"mine": Asset(checkpoint.name, "", "MIT", "00000000")})
+        with pytest.raises(ValueError, match="is not the asset mine"):
+            run_job(tiny("model.weights=mine:unet"), tmp_path / "run", NUMBER, ALONE)
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize(
+        ("change", "match"),
+        [
+            (lambda content: content[:1000], "cannot be read as weights"),
+            (lambda content: b"", "cannot be read as weights"),
+            (lambda content: b"no weights at all " * 99, "cannot be read as weights"),
+        ],
+    )
+    def test_corrupt_ones(self, checkpoint: Path, tmp_path: Path, change, match: str) -> None:
+        checkpoint.write_bytes(change(checkpoint.read_bytes()))
+        for suffix in (".safetensors", ".pt"):
+            path = checkpoint.rename(tmp_path / f"mine{suffix}")
+            with pytest.raises(ValueError, match=match):
+                run_job(self.using(path), tmp_path / f"run{suffix}", NUMBER, ALONE)
+            assert shard_files(tmp_path / f"run{suffix}") == []
+            checkpoint = path
+
+    @pytest.mark.parametrize(
+        ("override", "network"),
+        [
+            ("model.shape.channel_mult=[1,2]", "an ADM network"),
+            ("model.shape.num_res_blocks=1", "an ADM network"),
+            ("model.weights=digits.safetensors:noise_aware", "an ADM network"),
+            ("classifier.shape.width=16", "a small classifier"),
+            ("classifier.weights=digits.safetensors:judge", "a small classifier"),
+        ],
+    )
+    def test_of_another_architecture(self, tmp_path: Path, override: str, network: str) -> None:
+        with pytest.raises(ValueError, match=rf"^the state dict does not fit {network} [^\n]*$"):
+            run_job(tiny(override), tmp_path / "run", NUMBER, ALONE)
+        assert not (tmp_path / "run").exists()  # so that the mended configuration may use it
+
+    @pytest.mark.parametrize(
+        ("part", "output"), [("unet", "the model's output"), ("classifier", "the classifier's output")]
+    )
+    @pytest.mark.parametrize("number", (float("nan"), float("inf")))
+    def test_that_are_not_finite(
+        self, checkpoint: Path, tmp_path: Path, part: str, output: str, number: float
+    ) -> None:
+        state = load_file(checkpoint)
+        key = [name for name in state if name.startswith(f"{part}.") and name.endswith("bias")][-1]
+        state[key] = torch.full_like(state[key], number)
+        save_file(state, checkpoint)
+        rule = rf"^shard 0: {output} has \d+ of \d+ values .* shards before it are"
+        with pytest.raises(FloatingPointError, match=rule):
+            run_job(self.using(checkpoint), tmp_path / "run", NUMBER, ALONE)
+        assert shard_files(tmp_path / "run") == []
+
+    def test_a_hostile_pickle_is_not_run(self, tmp_path: Path) -> None:
+        class Hostile:
+            def __reduce__(self) -> tuple[object, tuple[Path]]:
+                return Path.touch, (tmp_path / "executed",)
+
+        torch.save({"weight": Hostile()}, tmp_path / "hostile.pt")
+        with pytest.raises(ValueError, match=r"hostile\.pt cannot be read as weights"):
+            run_job(tiny(f"model.weights={tmp_path / 'hostile.pt'}"), tmp_path / "run", NUMBER, ALONE)
+        assert not (tmp_path / "executed").exists()
+
+    def test_other_weights_of_the_same_name_do_not_go_on(self, checkpoint: Path, tmp_path: Path) -> None:
+        run_job(self.using(checkpoint), tmp_path / "run", NUMBER, Worker(0, 2, CPU))
+        state = load_file(checkpoint)
+        save_file({name: value * 2 for name, value in state.items()}, checkpoint)
+        with pytest.raises(FileExistsError, match=rf"its weights\.{checkpoint} is '\w+' and not '\w+'"):
+            run_job(self.using(checkpoint), tmp_path / "run", NUMBER, ALONE)
+
+
+class TestWorker:
+    @pytest.fixture(autouse=True)
+    def alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+            monkeypatch.delenv(name, raising=False)
+
+    def test_alone_where_nothing_is_said(self) -> None:
+        assert Worker.from_environment("cpu") == ALONE
+        if not torch.cuda.is_available():
+            assert Worker.from_environment() == ALONE
+
+    def test_as_torchrun_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RANK", "3")
+        monkeypatch.setenv("WORLD_SIZE", "4")
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        assert Worker.from_environment("cpu") == Worker(3, 4, CPU)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        assert Worker.from_environment().device == torch.device("cuda:1")
+
+    @pytest.mark.parametrize("name", ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    @pytest.mark.parametrize("text", ("", "-1", "1.0", "one", " 1", "²"))
+    def test_numbers_that_are_none(self, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+        monkeypatch.setenv(name, text)
+        with pytest.raises(ValueError, match=rf"the environment variable {name} must be a whole number, not {text!r}"):
+            Worker.from_environment("cpu")
+
+    @pytest.mark.parametrize(("rank", "size"), (("1", "1"), ("2", "1"), ("0", "0")))
+    def test_a_rank_that_cannot_be(self, monkeypatch: pytest.MonkeyPatch, rank: str, size: str) -> None:
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", size)
+        with pytest.raises(ValueError, match=f"RANK is {rank}; it must be below WORLD_SIZE, {size}"):
+            Worker.from_environment("cpu")
+
+    @pytest.mark.parametrize("name", ("nope", "meta", "mps", "cuda:x", "cuda:-1", "cuda:99", "cpu:x"))
+    def test_a_device_that_there_is_not(self, name: str) -> None:
+        with pytest.raises(ValueError, match=rf"device.*'{name}'"):
+            Worker.from_environment(name)
+
+
+def test_the_digest_of_a_runs_shards_is_that_of_its_identity(dots: None, tmp_path: Path) -> None:
+    run_job(tiny(), tmp_path, NUMBER, ALONE)
+    assert Shards(tmp_path, identity(tiny(), NUMBER, CPU).digest).missing(range(SHARDS)) == []

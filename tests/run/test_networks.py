@@ -1,0 +1,258 @@
+"""From configurations to networks: the right weights into the right shape, or one line that says why not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import fguidance as fg
+from fguidance.diffusion import ADMConfig, EntropyAware, Schedule
+from fguidance.run import assets, configuration_names, load_config, networks
+from fguidance.run.assets import Asset, locate
+from fguidance.run.networks import (
+    AtTemperature,
+    Judge,
+    ResNetShape,
+    autocast,
+    empty_classifier,
+    empty_model,
+    load_classifier,
+    load_guidance,
+    load_judge,
+    load_model,
+    load_schedule,
+    read_weights,
+    shape_of,
+)
+from fguidance.run.small import SmallClassifier, SmallShape
+from tests.support.runs import CPU, tiny
+
+OWN = "digits.safetensors"
+
+
+class TestWeights:
+    def test_a_part_is_all_that_begins_with_its_name(self, tmp_path: Path) -> None:
+        state = {"a.x": torch.tensor([1.0]), "a.b.y": torch.tensor([2.0]), "ab.x": torch.tensor([3.0])}
+        save_file(state, tmp_path / "mine.safetensors")
+        assert read_weights(f"{tmp_path / 'mine.safetensors'}:a") == {"x": state["a.x"], "b.y": state["a.b.y"]}
+        assert set(read_weights(str(tmp_path / "mine.safetensors"))) == set(state)
+        with pytest.raises(ValueError, match=r"mine\.safetensors has no part 'b'"):
+            read_weights(f"{tmp_path / 'mine.safetensors'}:b")
+
+    @pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16, torch.float32))
+    def test_numbers_become_single_precision_and_counts_stay(self, tmp_path: Path, dtype: torch.dtype) -> None:
+        values = torch.tensor([1.5, -0.25], dtype=dtype)
+        torch.save({"weight": values, "batches": torch.tensor(3)}, tmp_path / "mine.pt")
+        found = read_weights(str(tmp_path / "mine.pt"))
+        assert found["weight"].dtype == torch.float32
+        assert found["weight"].equal(torch.tensor([1.5, -0.25]))
+        assert found["batches"].dtype == torch.int64
+
+    def test_an_asset(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FGUIDANCE_CACHE", str(tmp_path))
+        monkeypatch.setattr(assets, "ASSETS", {"mine": Asset("mine.pt", "", "MIT")})
+        torch.save({"part.weight": torch.ones(2)}, tmp_path / "mine.pt")
+        assert read_weights("mine:part")["weight"].equal(torch.ones(2))
+
+    def test_the_packages_file_has_every_part_that_configurations_name(self) -> None:
+        parts = {key.partition(".")[0] for key in load_file(locate(OWN))}
+        configs = [load_config(name) for name in configuration_names() if name.startswith("digits")]
+        named = {one.weights for config in configs for one in (config.model, config.classifier, config.features)}
+        assert {name.partition(":")[2] for name in named} <= parts
+
+
+class TestLoaded:
+    @pytest.mark.parametrize("name", ("digits", "digits/entropy_aware"))
+    def test_networks_hold_the_weights_and_only_infer(self, name: str) -> None:
+        config, whole = tiny(name=name), load_file(locate(OWN))
+        classifier, judge = load_classifier(config.classifier), load_judge(config.features)
+        assert classifier is not None
+        for network, weights in (
+            (load_model(config.model), config.model.weights),
+            (classifier, config.classifier.weights),
+            (judge.network, config.features.weights),
+        ):
+            part = weights.partition(":")[2]
+            assert sum(value.numel() for value in network.state_dict().values()) == sum(
+                value.numel() for key, value in whole.items() if key.startswith(f"{part}.")
+            )
+            assert not network.training
+            assert not any(parameter.requires_grad for parameter in network.parameters())
+
+    def test_none_guides(self) -> None:
+        assert load_classifier(load_config("imagenet128/table3/unguided").classifier) is None
+
+    def test_a_temperature_divides_the_logits(self) -> None:
+        plain = load_classifier(tiny().classifier)
+        divided = load_classifier(tiny("classifier.temperature=2.5").classifier)
+        images = torch.linspace(-1, 1, 128).view(2, 1, 8, 8)
+        assert isinstance(plain, SmallClassifier)
+        assert isinstance(divided, AtTemperature)
+        torch.testing.assert_close(divided(images), plain(images) / 2.5)
+
+    def test_a_temperature_lets_the_timestep_through(self) -> None:
+        class Times(nn.Module):
+            def forward(self, x: Tensor, t: Tensor) -> Tensor:
+                return x * t
+
+        assert AtTemperature(Times(), 4.0)(torch.ones(2), torch.tensor(8.0)).tolist() == [2, 2]
+
+    @pytest.mark.parametrize(
+        ("shape", "match"),
+        [
+            ("{depth=50, width=3}", r"classifier\.shape\.width is no field; there are depth, softplus_beta"),
+            ("{}", r"classifier\.shape\.depth is missing"),
+            ("{depth=18}", r"classifier\.shape: depth must be one of 50, 101, not 18"),
+            ("{depth='50'}", r"classifier\.shape: depth must be one of 50, 101, not '50'"),
+            ("{depth=[50]}", r"classifier\.shape: "),
+            ("{depth=50, softplus_beta=0}", "softplus_beta must be a positive number, not 0"),
+            ("{depth=50, softplus_beta='3'}", "softplus_beta must be a positive number, not '3'"),
+            ("{depth=50, softplus_beta=inf}", "softplus_beta must be a positive number, not inf"),
+            ("{depth=50, softplus_beta=nan}", "softplus_beta must be a positive number, not nan"),
+        ],
+    )
+    def test_a_resnet_of_a_shape_that_there_is_not(self, shape: str, match: str) -> None:
+        config = tiny("classifier.network=resnet", f"classifier.shape={shape}").classifier
+        for load in (load_classifier, empty_classifier):
+            with pytest.raises(ValueError, match=match):
+                load(config)
+
+
+class TestEmpty:
+    """Networks without storage are the ones that weights are put into."""
+
+    @pytest.mark.parametrize("name", ("digits", "digits/entropy_aware"))
+    def test_they_have_the_shapes_of_the_loaded_ones(self, name: str) -> None:
+        config = tiny(name=name)
+        classifier = load_classifier(config.classifier)
+        assert classifier is not None
+        for empty, loaded in (
+            (empty_model(config.model), load_model(config.model)),
+            (empty_classifier(config.classifier), classifier),
+        ):
+            assert all(tensor.is_meta for tensor in empty.state_dict().values())
+            assert {name: tensor.shape for name, tensor in empty.state_dict().items()} == {
+                name: tensor.shape for name, tensor in loaded.state_dict().items()
+            }
+
+    @pytest.mark.parametrize("beta", (3.0, None))
+    def test_a_resnets_activation(self, beta: float | None) -> None:
+        config = load_config("imagenet128/table3/js").classifier
+        shape = {"depth": 50} | ({} if beta is None else {"softplus_beta": beta})
+        network = empty_classifier(config.model_copy(update={"shape": shape}))
+        kinds = {(type(one), getattr(one, "beta", None)) for one in network.modules()}
+        assert ((nn.ReLU, None) in kinds) == (beta is None)
+        assert ((nn.Softplus, beta) in kinds) == (beta is not None)
+
+
+class TestJudge:
+    def test_features_and_logits_stand_side_by_side(self) -> None:
+        judge = load_judge(tiny().features)
+        pixels = torch.arange(2 * 64).to(torch.uint8).view(2, 1, 8, 8)
+        found = judge.features_and_logits(pixels)
+        scaled = pixels.float() / 127.5 - 1
+        torch.testing.assert_close(found[:, : judge.num_features], judge.network.features(scaled))
+        torch.testing.assert_close(found[:, judge.num_features :], judge.network(scaled))
+
+    def test_inception_gets_the_pixels_as_they_are(self) -> None:
+        class Inception(nn.Module):
+            def forward(self, images: Tensor) -> Tensor:
+                assert images.dtype == torch.uint8
+                return images.flatten(1).float()
+
+            def logits(self, images: Tensor) -> Tensor:
+                return -images.flatten(1).float()
+
+        pixels = torch.arange(8).to(torch.uint8).view(2, 1, 2, 2)
+        found = Judge(Inception(), 4).features_and_logits(pixels)
+        assert found.tolist() == [[0, 1, 2, 3, 0, -1, -2, -3], [4, 5, 6, 7, -4, -5, -6, -7]]
+
+    def test_a_torchscript_file_is_inception(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "inception.pt").write_bytes(b"")
+        monkeypatch.setattr(networks, "load_feature_network", lambda path: nn.Identity())
+        given = [f"features.weights={tmp_path / 'inception.pt'}", "features.network=torchscript"]
+        assert load_judge(tiny(*given).features).num_features == 2048
+
+
+class TestGuidance:
+    @pytest.mark.parametrize("name", configuration_names())
+    def test_every_configurations_can_be_made(self, name: str) -> None:
+        config = load_config(name).guidance
+        found = load_guidance(config)
+        if config.method in ("unguided", "classifier_free"):
+            assert found is None
+            return
+        guidance = found.guidance if isinstance(found, EntropyAware) else found
+        assert isinstance(found, EntropyAware) == (config.method == "entropy_aware")
+        assert isinstance(guidance, fg.Guidance)
+        for field in ("alpha", "epsilon", "tau_joint", "tau_marginal", "tilt", "entropy"):
+            assert getattr(guidance, field) == getattr(config, field)
+
+    def test_the_divergence_is_the_named_one(self) -> None:
+        found = load_guidance(tiny("guidance.divergence=hellinger").guidance)
+        expected = fg.Guidance("hellinger", alpha=0.5, epsilon=0.9, tau_joint=1.0, tau_marginal=0.5)
+        logits, labels = torch.tensor([[1.0, -2.0, 0.5]]), torch.tensor([1])
+        assert isinstance(found, fg.Guidance)
+        assert found.logit_gradient(logits, labels).equal(expected.logit_gradient(logits, labels))
+
+    @pytest.mark.parametrize(
+        ("override", "match"),
+        [
+            ("guidance.divergence=nope", "divergence: 'nope' is not one of"),
+            ("guidance.alpha=-1.0", "alpha must be"),
+            ("guidance.epsilon=1.5", "epsilon must be"),
+        ],
+    )
+    def test_numbers_out_of_range(self, override: str, match: str) -> None:
+        with pytest.raises(ValueError, match=match):
+            load_guidance(tiny(override).guidance)
+
+    def test_the_share_of_entropy_aware_guidance(self) -> None:
+        config = tiny("guidance.smallest_share=0.25", name="digits/entropy_aware").guidance
+        assert load_guidance(config).smallest_share == 0.25
+
+
+@pytest.mark.parametrize("kind", ("linear", "cosine"))
+def test_the_schedule(kind: str) -> None:
+    found = load_schedule(tiny("sampling.steps=7", "sampling.timesteps=300", f"sampling.schedule={kind}").sampling)
+    expected = getattr(Schedule, kind)(300).respace(7)
+    assert list(found.timestep_map) == list(expected.timestep_map)
+    assert list(found.betas) == list(expected.betas)
+    with pytest.raises(ValueError, match="steps is 301; it must be from 2 to 300"):
+        load_schedule(tiny("sampling.steps=301", "sampling.timesteps=300").sampling)
+
+
+class TestShape:
+    TABLE = tiny().model.shape
+
+    @pytest.mark.parametrize("name", configuration_names())
+    def test_every_configurations_is_one(self, name: str) -> None:
+        config = load_config(name)
+        assert shape_of(ADMConfig, config.model.shape, "model.shape").image_size == config.model.shape["image_size"]
+        if config.classifier.network == "resnet":
+            assert shape_of(ResNetShape, config.classifier.shape, "classifier.shape").softplus_beta == 3.0
+
+    def test_lists_become_tuples(self) -> None:
+        assert shape_of(ADMConfig, self.TABLE, "here").channel_mult == (1, 1)
+
+    def test_the_place_is_named(self) -> None:
+        with pytest.raises(ValueError, match=r"here\.width is no field; there are image_size, "):
+            shape_of(ADMConfig, self.TABLE | {"width": 3}, "here")
+        for field in self.TABLE:
+            table = {name: value for name, value in self.TABLE.items() if name != field}
+            with pytest.raises(ValueError, match=rf"here\.{field} is missing"):
+                shape_of(ADMConfig, table, "here")
+            with pytest.raises(ValueError, match="here: "):
+                shape_of(ADMConfig, self.TABLE | {field: "x"}, "here")
+
+    def test_small_ones(self) -> None:
+        assert shape_of(SmallShape, tiny().features.shape, "here").num_features == 64
+
+
+@pytest.mark.parametrize("precision", ("float32", "bfloat16", "float16"))
+def test_networks_compute_in_the_precision_that_is_asked_for(precision: str) -> None:
+    with autocast(precision, CPU):
+        found = nn.functional.linear(torch.ones(2, 3), torch.ones(3, 3))
+    assert found.dtype == getattr(torch, precision)

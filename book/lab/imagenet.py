@@ -29,7 +29,7 @@ MEASURES = ("frechet_distance", "precision", "recall")
 ROWS = ("unguided", "dhariwal_nichol", "classifier_free", "ma_resnet50", "ma_resnet101", "js")
 PEAKS = {"RTX 4090": 165.2, "A100": 312.0, "H100": 989.4}
 """Dense bfloat16 with float32 accumulation, in 10^12 operations per second, as NVIDIA's data sheets state it."""
-IMAGES = 50_000
+IMAGES, HALF_AN_H100 = 50_000, 0.5e12 * PEAKS["H100"]
 
 
 def run_everything(runs: Path) -> None:
@@ -64,18 +64,17 @@ def recorded(row: Row) -> Measures | None:
 
 
 def table(chosen: Table) -> str:
-    """The paper's numbers beside ours, with the command that fills a row."""
+    """The paper's numbers beside ours, with what fills a row and the hours that it would take."""
     lines = [
-        "| row | Fréchet distance | precision | recall | ours | what fills it |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| row | Fréchet distance | precision | recall | ours | what fills it | hours |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in chosen.rows:
-        stated = [getattr(row.stated, name) for name in MEASURES]
-        cells = ["–" if value is None else f"{value:.2f}" for value in stated]
+        stated = " | ".join(_number(getattr(row.stated, name)) for name in MEASURES)
         found = recorded(row)
         ours = "not run" if found is None else " / ".join(_number(getattr(found, name)) for name in MEASURES)
-        command = f"`--table {chosen.number} --rows {row.key}`"
-        lines.append(f"| {row.config.title} | {' | '.join(cells)} | {ours} | {command} |")
+        time = hours(cost(row.config).image, HALF_AN_H100) * chosen.num_samples / IMAGES
+        lines.append(f"| {row.config.title} | {stated} | {ours} | `--rows {row.key}` | {time:.1f} |")
     return "\n".join(lines)
 
 
@@ -85,10 +84,8 @@ def _number(value: float | None) -> str:
 
 def assets() -> str:
     """The files of the experiment, where they are published, and under which terms."""
-    lines = ["| asset | file | published at | terms |", "| --- | --- | --- | --- |"]
-    for name, one in ASSETS.items():
-        host = one.url.split("/")[2]
-        lines.append(f"| `{name}` | `{one.file}` | [{host}]({one.url}) | {one.licence} |")
+    lines = ["| asset | file | terms |", "| --- | --- | --- |"]
+    lines += [f"| {name} | [{one.file}]({one.url}) | {one.licence} |" for name, one in ASSETS.items()]
     return "\n".join(lines)
 
 

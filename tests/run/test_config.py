@@ -265,12 +265,3 @@ def test_nothing_changes_later() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         config.sampling.seed = 3  # type: ignore[misc]
     assert config.sampling.seed == 0
-
-
-@pytest.mark.parametrize("place", OTHER_VALUES)
-def test_every_field_is_in_the_digest(place: str) -> None:
-    assert load_config("digits", [f"{place}={toml(OTHER_VALUES[place])}"]).digest() != load_config("digits").digest()
-
-
-def test_the_title_is_not_in_the_digest() -> None:
-    assert load_config("digits", ["title=Other"]).digest() == load_config("digits").digest()

@@ -1,6 +1,5 @@
 """The configuration of a run: small TOML files, read strictly, any field of which can be overridden."""
 
-import hashlib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -176,11 +175,6 @@ class RunConfig(_Table):
                 given, wanted = shape.get(field), self.model.shape.get(field)
                 if None not in (given, wanted) and given != wanted:
                     raise ValueError(f"{name}.shape.{field} is {given!r}, and model.shape.{field} is {wanted!r}")
-
-    def digest(self) -> str:
-        """A SHA-256 of all fields but the title."""
-        told = self.model_dump(exclude={"title"})
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def configuration_names() -> tuple[str, ...]:

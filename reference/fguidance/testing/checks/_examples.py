@@ -82,9 +82,16 @@ def as_batch(name: str, two: tuple[Case, Case], rows: int) -> tuple[Tensor, Tens
 
     The logits are shrunk a little, as whole sixteenths would be exact in half precision too.
     """
-    cases = [two[k % 2] for k in range(rows or len(two[0].logits))]
-    first = [first_argument(name, 0.97 * case.logits).roll(k) for k, case in enumerate(cases)]
-    return torch.stack(first), torch.stack([case.log_q.roll(k // 2) for k, case in enumerate(cases)])
+    row = torch.arange(rows or len(two[0].logits))
+    first = torch.stack([first_argument(name, 0.97 * case.logits) for case in two])
+    log_q = torch.stack([case.log_q for case in two])
+    return _rolled(first[row % 2], row), _rolled(log_q[row % 2], row // 2)
+
+
+def _rolled(batch: Tensor, by: Tensor) -> Tensor:
+    """Each row rolled along by a number of its own."""
+    classes = batch.shape[-1]
+    return batch.gather(-1, (torch.arange(classes) - by[:, None]) % classes)
 
 
 def some_rows(batch: Tensor) -> list[int]:

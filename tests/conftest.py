@@ -1,9 +1,14 @@
 """Settings that every test runs under: Hypothesis profiles and one thread for PyTorch."""
 
 import os
+import sys
+from typing import Any
 
+import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
+
+from fguidance.deadline import OutOfTime
 
 torch.set_num_threads(1)
 
@@ -15,3 +20,15 @@ settings.register_profile("nightly", max_examples=10_000, **_common)
 _quick = _common | {"suppress_health_check": list(HealthCheck), "phases": [Phase.explicit, Phase.generate]}
 settings.register_profile("mutation", max_examples=8, derandomize=True, database=None, **_quick)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure() -> None:
+    """An interruption that arrives in a destructor is ignored there by Python, and comes again: it is no failure."""
+    report = sys.unraisablehook
+
+    def unless_interrupted(found: Any) -> None:
+        if found.exc_type is None or not issubclass(found.exc_type, OutOfTime):
+            report(found)
+
+    sys.unraisablehook = unless_interrupted

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import sympy as sp
 
-from fguidance.deadline import TimeLimitError, time_limit
+from fguidance.deadline import TimeLimitError
 from fguidance.interpreter import Arithmetic, Function, evaluate
 from fguidance.parsing import t
+from fguidance.timed import within
 
 BITS = 256
 REACH = 40.0
@@ -194,8 +195,7 @@ def certify_convexity(generator: sp.Expr, seconds: float = 10.0) -> Certificate:
     _arithmetic()
     progress = _Progress()
     try:
-        with time_limit(seconds, "convexity"):
-            return _certify(second, progress)
+        return within(seconds, "convexity", lambda: _certify(second, progress))
     except TimeLimitError:
         return _undecided(f"not done within {seconds:g} s, {progress.where}", progress.balls)
 
@@ -215,8 +215,7 @@ def _forms(second: sp.Expr) -> list[sp.Expr]:
     found = [second]
     for rewrite in (_factored, lambda e: _factored(e.rewrite(sp.exp)), sp.simplify):
         try:
-            with time_limit(1.0, "rewriting"):
-                found.append(rewrite(second))
+            found.append(within(1.0, "rewriting", functools.partial(rewrite, second)))
         except (TimeLimitError, NotImplementedError, ArithmeticError, sp.PolynomialError):
             continue
     known = tuple(_arithmetic().functions)
@@ -291,13 +290,16 @@ def _end_sign(forms: list[sp.Expr], end: int) -> Sign:
     """The sign of f'' towards t = 0 (end = -1) or infinity (1), factor by factor from limits."""
     for form in forms:
         try:
-            with time_limit(1.0, "limit"):
-                found = _product([_factor_sign(factor, end) for factor in sp.Mul.make_args(form)])
+            found = within(1.0, "limit", functools.partial(_form_sign, form, end))
         except (TimeLimitError, NotImplementedError, ArithmeticError, ValueError, TypeError):
             continue
         if found != "unknown":
             return found
     return "unknown"
+
+
+def _form_sign(form: sp.Expr, end: int) -> Sign:
+    return _product([_factor_sign(factor, end) for factor in sp.Mul.make_args(form)])
 
 
 def _factor_sign(factor: sp.Expr, end: int) -> Sign:

@@ -43,6 +43,9 @@ class time_limit:
     and in any case `WALL` times as much wall time. Elsewhere (macOS and Windows) it is wall time alone. Other threads
     and processes that the block may start are not counted.
 
+    On a busy machine an interruption may arrive in the first instruction of `__exit__`, where nothing can catch it: an
+    `OutOfTime` then leaves the block. `fguidance.timed.within` catches it.
+
     Args:
         seconds: processor time, positive.
         what: the beginning of the error's message.
@@ -57,12 +60,12 @@ class time_limit:
             raise ValueError(f"seconds must be a positive number, not {seconds!r}")
         self._seconds, self._what = seconds, what
         self._lock, self._done = threading.Lock(), threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="time limit", daemon=True)
         self._reached = ""
 
     def __enter__(self) -> None:
         self._worker = threading.get_ident()
         self._limits = _limits(self._seconds, self._worker)
-        self._watcher = threading.Thread(target=self._watch, name="time limit", daemon=True)
         self._watcher.start()
 
     def _watch(self) -> None:
@@ -86,11 +89,15 @@ class time_limit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._finish()
+        self.finish()
+        self.tell(kind)
+
+    def tell(self, kind: type[BaseException] | None) -> None:
+        """Raise `TimeLimitError` if the limit was reached and nothing else went wrong."""
         if self._reached and (kind is None or issubclass(kind, OutOfTime)):
             raise TimeLimitError(f"{self._what}: not done within {self._reached}") from None
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """Stop the watcher, and take back an interruption that has not arrived."""
         while self._watcher.is_alive():
             try:

@@ -8,10 +8,10 @@ from typing import Any
 import sympy as sp
 
 from fguidance import symbolic
-from fguidance.deadline import time_limit
 from fguidance.divergence import Divergence
 from fguidance.printed_code import ACCURACY, print_code
 from fguidance.symbolic import t
+from fguidance.timed import within
 
 SECONDS, SECONDS_FOR_CODE, ALTOGETHER = 0.8, 1.2, 2.6
 """Processor time for each property that SymPy may not find, and for the whole description."""
@@ -100,8 +100,9 @@ def describe(source: "str | sp.Expr | Divergence", parameters: Mapping[str, floa
     """
     find = _Budget(ALTOGETHER)
     generator = _generator_of(source, parameters)
-    with symbolic.understandable(generator):
-        fixed, slope = symbolic.gauge_fixed(generator), symbolic.slope(generator)
+    fixed, slope = symbolic.understandable(
+        generator, lambda: (symbolic.gauge_fixed(generator), symbolic.slope(generator))
+    )  # fmt: skip
     simplify = find if degree_in_roots(generator) <= MAXIMUM_DEGREE else _nothing
     curvature = find(lambda: _curvature(generator))
     ends = find(lambda: symbolic.end_values(generator))
@@ -179,8 +180,7 @@ class _Budget:
         if left <= 0:
             return None
         try:
-            with symbolic.understandable("generator"), time_limit(min(left, most), "derivation"):
-                return derive()
+            return symbolic.understandable("generator", lambda: within(min(left, most), "derivation", derive))
         except ValueError:
             return None
 

@@ -88,8 +88,7 @@ class Divergence:
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, not {type(name).__name__}")
         expression = as_generator(generator, parameters)
-        with understandable(expression):
-            definition = define(expression)
+        definition = understandable(expression, lambda: define(expression))
         return cls(name, definition, "given by the user", lambda: expression)
 
     def value(self, log_p: Tensor, log_q: Tensor) -> Tensor:

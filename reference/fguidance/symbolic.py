@@ -5,10 +5,9 @@ positive symbol t = p/q. From it follow the gauge f'(1) = 0, the dual, the limit
 exponent, and the pieces whose slope differences lose no digits.
 """
 
-import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -19,9 +18,10 @@ from sympy.codegen.rewriting import expm1_opt, log1p_opt, optimize
 from sympy.core.cache import clear_cache
 from sympy.printing.pytorch import TorchPrinter
 
-from fguidance.deadline import OutOfTime, TimeLimitError, time_limit
+from fguidance.deadline import OutOfTime, TimeLimitError
 from fguidance.interpreter import MPMATH, evaluate
 from fguidance.parsing import in_t, parse_generator, t
+from fguidance.timed import Result, within
 
 __all__ = ["as_generator", "parse_generator", "t"]
 
@@ -55,23 +55,24 @@ def as_generator(
         raise TypeError(f"generator must be a string or a SymPy expression, not {type(source).__name__}")
     if parameters and not isinstance(source, str):
         raise TypeError("parameters belong to a generator given as a string")
-    with understandable(source if isinstance(source, str) else "expression"):
+
+    def checked() -> sp.Expr:
         expression = parse_generator(source, parameters) if isinstance(source, str) else in_t(source)
         check_generator(expression, ROUNDING if parameters or _holds_floats(source) else 0.0, kinks)
-    return expression
+        return expression
+
+    return understandable(source if isinstance(source, str) else "expression", checked)
 
 
 def _holds_floats(source: str | sp.Expr) -> bool:
     return isinstance(source, sp.Expr) and source.has(sp.Float)
 
 
-@contextlib.contextmanager
-def understandable(generator: object) -> Iterator[None]:
+def understandable(generator: object, work: Callable[[], Result]) -> Result:
     """Bound SymPy's work in time, and say in a ValueError what was too much for it and for which generator."""
     precision = mpmath.mp.prec
     try:
-        with time_limit(SECONDS, f"generator {generator!s:.200} cannot be analysed"):
-            yield
+        return within(SECONDS, f"generator {generator!s:.200} cannot be analysed", work)
     except (ArithmeticError, MemoryError, RecursionError, NotImplementedError, TypeError, AttributeError) as error:
         raise ValueError(f"generator {generator!s:.200} cannot be analysed: {type(error).__name__}: {error}") from error
     except (OutOfTime, TimeLimitError):

@@ -61,11 +61,12 @@ class time_limit:
         self._seconds, self._what = seconds, what
         self._lock, self._done = threading.Lock(), threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="time limit", daemon=True)
-        self._reached = ""
+        self._reached, self._began, self._settled = "", False, False
 
     def __enter__(self) -> None:
         self._worker = threading.get_ident()
         self._limits = _limits(self._seconds, self._worker)
+        self._began = True
         self._watcher.start()
 
     def _watch(self) -> None:
@@ -98,14 +99,19 @@ class time_limit:
             raise TimeLimitError(f"{self._what}: not done within {self._reached}") from None
 
     def finish(self) -> None:
-        """Stop the watcher, and take back an interruption that has not arrived."""
-        while self._watcher.is_alive():
+        """Stop the watcher, and take back an interruption that has not arrived; once more does no harm.
+
+        Whether the watcher is alive is not asked: an interruption in `Thread.is_alive` marks a running one as stopped.
+        """
+        while self._began and not self._settled:
             try:
                 with self._lock:
                     self._done.set()
-                self._watcher.join()
+                if self._watcher.ident is not None:  # it could be started
+                    self._watcher.join()
                 if self._reached:
                     _take_back()
+                self._settled = True
             except OutOfTime:  # an outer limit, which raises it again, or this one, which came late
                 continue
 

@@ -21,7 +21,8 @@ PLUGIN = "fguidance_pytest.py"
 
 
 def package_files() -> set[str]:
-    files = (path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".html") or path.name == "py.typed")
+    kinds = (".py", ".html", ".toml", ".safetensors")
+    files = (path for path in PACKAGE.rglob("*") if path.suffix in kinds or path.name == "py.typed")
     return {path.relative_to(PACKAGE.parent).as_posix() for path in files} | {PLUGIN}
 
 

@@ -1,7 +1,13 @@
-"""Train the small networks that the package ships: `python -m lab.checkpoint digits --out FILE`."""
+"""Train the small networks that come with the project: `python -m lab.checkpoint digits --out FILE`, or fashion_mnist.
+
+Digits take some minutes, Fashion-MNIST an hour or two; with `--folder` the same command goes on where it was
+interrupted.
+"""
 
 import argparse
 import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,12 +23,41 @@ from fguidance.run import load_config
 from fguidance.run.config import RunConfig
 from fguidance.run.networks import shape_of
 from fguidance.run.small import SmallClassifier, SmallShape
+from lab import digits_data, fashion_data
 from lab.checkpoint_names import published_names
 from lab.checkpoint_training import Training, train_classifier, train_noise_aware, train_unet
-from lab.digits_data import Digits, Part, load
 from lab.digits_training import fit_temperature
+from lab.parts import Part, Parts
 
 State = dict[str, Tensor]
+CHUNK = 500
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained on what: two configurations, the second with a classifier that has seen noise.
+
+    Steps are of the diffusion model, of each classifier of clean images, and of the one that has seen noise.
+    """
+
+    load: Callable[[], Parts]
+    config: str
+    noise_aware: str
+    steps: tuple[int, int, int]
+
+
+LAB = Path(__file__).parent
+RECIPES = {
+    "digits": Recipe(
+        lambda: digits_data.load(200, 500, seed=0), "digits", "digits/dhariwal_nichol", steps=(4000, 1000, 2000)
+    ),
+    "fashion_mnist": Recipe(
+        lambda: fashion_data.load(4000, seed=0),
+        str(LAB / "fashion_mnist.toml"),
+        str(LAB / "fashion_mnist_noisy.toml"),
+        steps=(3000, 3000, 1500),
+    ),
+}
 
 
 def initialised(network: nn.Module) -> nn.Module:
@@ -86,37 +121,47 @@ def calibrated(classifier: SmallClassifier, model: nn.Module, part: Part, schedu
     clean, labels = part.images.repeat(repeats, 1, 1, 1), part.labels.repeat(repeats)
     steps = torch.randint(len(schedule), (len(labels),), generator=generator)
     x_t = schedule.add_noise(clean, torch.randn(clean.shape, generator=generator), steps)
-    noise = model(x_t, schedule.timestep_map[steps], labels)[:, : clean.shape[1]]
-    predicted = torch.cat([
-        predict_clean(x, e, schedule.alphas_cumprod[step].item())[None]
-        for x, e, step in zip(x_t, noise, steps.tolist(), strict=True)
-    ])  # fmt: skip
-    temperature = fit_temperature(classifier(predicted.clamp(-1, 1)), labels)
+    logits = [
+        classifier(predicted_images(model, schedule, x_t[at], steps[at], labels[at]))
+        for at in torch.arange(len(labels)).split(CHUNK)
+    ]  # fmt: skip
+    temperature = fit_temperature(torch.cat(logits), labels)
     for parameter in classifier.head.parameters():
         parameter.div_(temperature)
     return temperature
 
 
-def make_digits(steps: int) -> tuple[State, dict[str, object]]:
-    """Train all networks of the configurations `digits`; the facts say how."""
-    data: Digits = load(calibration=200, test=500, seed=0)
-    config, noisy = load_config("digits"), load_config("digits/dhariwal_nichol")
+def predicted_images(model: nn.Module, schedule: Schedule, x_t: Tensor, steps: Tensor, labels: Tensor) -> Tensor:
+    """The clean images that the model sees in noisy ones, each of its own step."""
+    noise = model(x_t, schedule.timestep_map[steps], labels)[:, : x_t.shape[1]]
+    clean = [
+        predict_clean(x, e, schedule.alphas_cumprod[step].item())
+        for x, e, step in zip(x_t, noise, steps.tolist(), strict=True)
+    ]  # fmt: skip
+    return torch.stack(clean).clamp(-1, 1)
+
+
+def make(recipe: Recipe, folder: Path | None) -> tuple[State, dict[str, object]]:
+    """Train all networks of a recipe, going on with what is in the folder; the facts say how well they do."""
+    data, config, noisy = recipe.load(), load_config(recipe.config), load_config(recipe.noise_aware)
     schedule = Schedule.linear(config.sampling.timesteps)
-    model, state = unet(config, data.train, schedule, Training(steps, seed=0))
+    of_model, of_clean, of_noisy = recipe.steps
+    long = Training(of_model, seed=0, folder=folder)
+    model, state = unet(config, data.train, schedule, long)
     guide_shape = shape_of(SmallShape, config.classifier.shape, "classifier.shape")
     judge_shape = shape_of(SmallShape, config.features.shape, "features.shape")
-    short = Training(steps // 4, seed=1, weight_decay=0.05)
-    guide = small(guide_shape, data.train, short, "guiding classifier")
-    judge = small(judge_shape, data.train, Training(steps // 4, seed=2, weight_decay=0.05), "judging classifier")
-    facts = {
+    short = replace(long, steps=of_clean, weight_decay=0.05)
+    guide = small(guide_shape, data.train, replace(short, seed=1), "guiding classifier")
+    judge = small(judge_shape, data.train, replace(short, seed=2), "judging classifier")
+    facts: dict[str, object] = {
         name: accuracy(network, data.test) for name, network in (("classifier", guide), ("judge", judge))
     }  # fmt: skip
-    facts["temperature"] = calibrated(guide, model, data.calibration, schedule, repeats=20)
+    facts["temperature"] = calibrated(guide, model, data.calibration, schedule, 4000 // len(data.calibration))
     parts = {
         "unet": state,
         "classifier": guide.state_dict(),
         "judge": judge.state_dict(),
-        "noise_aware": noise_aware(noisy, data.train, schedule, Training(steps // 2, seed=3)),
+        "noise_aware": noise_aware(noisy, data.train, schedule, replace(long, steps=of_noisy, seed=3)),
     }
     return {f"{part}.{key}": value for part, one in parts.items() for key, value in one.items()}, facts
 
@@ -130,13 +175,14 @@ def accuracy(network: nn.Module, part: Part) -> float:
 def main() -> None:
     """Train, and write half-precision weights with what they were made of."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", choices=("digits",))
+    parser.add_argument("data", choices=tuple(RECIPES))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--folder", type=Path, help="keeps how far it went; the same command goes on from there")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    state, facts = make_digits(arguments.steps)
-    facts |= {"data": arguments.data, "steps": arguments.steps, "torch": torch.__version__, "licence": "MIT"}
+    recipe = RECIPES[arguments.data]
+    state, facts = make(recipe, arguments.folder)
+    facts |= {"data": arguments.data, "steps": recipe.steps, "torch": torch.__version__, "licence": "MIT"}
     half = {name: tensor.half().contiguous() for name, tensor in state.items()}
     save_file(half, arguments.out, {"made": json.dumps(facts)})
     print(f"wrote {arguments.out}, {arguments.out.stat().st_size / 1e6:.2f} MB: {facts}")

@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +11,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fguidance.diffusion import Schedule
-from lab.digits_data import Part
+from lab.checkpoint_progress import Progress
 from lab.digits_training import batches, warm_cosine
+from lab.parts import Part
 
 
 @dataclass(frozen=True)
 class Training:
-    """Steps of AdamW on batches of images; the learning rate rises, then falls along a cosine."""
+    """Steps of AdamW on batches of images; the learning rate rises, then falls along a cosine.
+
+    Where there is a folder, a training that was interrupted goes on from what it left there.
+    """
 
     steps: int
     seed: int
@@ -27,6 +32,7 @@ class Training:
     ema_decay: float = 0.995
     variance_weight: float = 1e-3
     label_dropout: float = 0.15
+    folder: Path | None = None
 
 
 def hybrid_loss(output: Tensor, noise: Tensor, schedule: Schedule, step: Tensor, weight: float) -> Tensor:
@@ -105,8 +111,13 @@ def _fit(
     optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
     steps, warmup = training.steps, training.warmup
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, warmup, steps))
-    for count, rows in enumerate(tqdm(batches(size, training.batch_size, steps, generator), name, steps)):
-        value = loss(rows)
+    path = None if training.folder is None else training.folder / f"{name}.pt"
+    parts = {"network": network, "average": average, "optimizer": optimizer, "rate": rate}
+    progress = Progress(path, str(asdict(replace(training, folder=None))), parts, generator)
+    done = progress.restore()
+    rows = batches(size, training.batch_size, steps - done, generator)
+    for count, batch in enumerate(tqdm(rows, name, steps, initial=done), done):
+        value = loss(batch)
         optimizer.zero_grad()
         value.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -114,4 +125,5 @@ def _fit(
         rate.step()
         decay = min(training.ema_decay, (1 + count) / (10 + count))
         torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
+        progress.keep(count + 1, steps)
     return average

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from fguidance import Guidance
 from fguidance.diffusion import ImageGuidance, Schedule, sample
-from lab.digits_data import Digits, load
+from lab.digits_data import load
 from lab.digits_metrics import Metrics, as_row, jackknife_error, judge, measure
 from lab.digits_networks import Denoiser, GuidingClassifier, JudgingClassifier
 from lab.digits_training import (
@@ -22,6 +22,7 @@ from lab.digits_training import (
     train_classifier,
     train_denoiser,
 )
+from lab.parts import Parts
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,12 @@ class Clock:
         self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
 
 
-def load_data(config: Config) -> Digits:
+def load_data(config: Config) -> Parts:
     """The digits in their three parts."""
     return load(config.calibration_images, config.test_images, config.split_seed)
 
 
-def train(digits: Digits, config: Config) -> Trained:
+def train(digits: Parts, config: Config) -> Trained:
     """Train the denoiser and the two classifiers on the training part, each from its own seed."""
     denoiser, losses = train_denoiser(digits.train, Schedule.linear(config.timesteps), config.denoiser)
     torch.manual_seed(config.guiding.seed)
@@ -150,7 +151,7 @@ def sampling_schedule(config: Config) -> Schedule:
 
 
 @torch.no_grad()
-def calibrate(trained: Trained, digits: Digits, config: Config) -> Calibration:
+def calibrate(trained: Trained, digits: Parts, config: Config) -> Calibration:
     """Fit the temperature where the guiding classifier works: on predicted clean images of every noise level."""
     images, labels, steps = predicted_clean_images(
         trained.denoiser,
@@ -224,7 +225,7 @@ def draw(trained: Trained, rows: list[Variant], config: Config) -> dict[str, Ten
 
 
 def evaluate(
-    trained: Trained, digits: Digits, images: dict[str, Tensor], config: Config, baseline: str = "ma"
+    trained: Trained, digits: Parts, images: dict[str, Tensor], config: Config, baseline: str = "ma"
 ) -> Results:
     """Measure every variant against the training images; leave-one-group-out errors, differences on equal noise."""
     reference = judge(trained.judging, digits.train.images, digits.train.labels)

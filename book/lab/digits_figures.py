@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fguidance.diffusion import Schedule
 from lab.digits import Calibration, Results, Variant
-from lab.digits_data import Part
+from lab.parts import Part
 from lab.style import COLOURS, WIDTH
 
 METRICS = ("Fréchet\N{NO-BREAK SPACE}distance", "precision", "recall", "agreement")

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fguidance.diffusion import Schedule, predict_clean
-from lab.digits_data import Part
 from lab.digits_networks import Denoiser
+from lab.parts import Part
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""The small ADM network of the fixtures, written as plain functions of its state dict.
+"""ADM's networks as plain functions of their state dicts: what there is, is read off the names of the weights.
 
-Only the sampler's tests use it: it lets them replay a published chain without any library of networks.
+A second writing, without any library of networks, against which ours is held at every size.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -13,36 +13,76 @@ from torch import Tensor
 State = Mapping[str, Tensor]
 
 
-def plain_adm_unet(state: State, x: Tensor, t: Tensor, y: Tensor, heads: int = 4) -> Tensor:
-    """32 channels, multipliers (1, 2), one residual block a level, attention at the lower level."""
-    emb = _embedding(state, t, y)
-    h = _conv(state, "input_blocks.0.0", x)
-    skips = [h]
-    h = _residual(state, "input_blocks.1.0", h, emb)
-    skips.append(h)
-    h = _residual(state, "input_blocks.2.0", h, emb, resize=_down)
-    skips.append(h)
-    h = _attention(state, "input_blocks.3.1", _residual(state, "input_blocks.3.0", h, emb), heads)
-    skips.append(h)
-    h = _attention(state, "middle_block.1", _residual(state, "middle_block.0", h, emb), heads)
-    h = _residual(state, "middle_block.2", h, emb)
-    for block in range(4):
-        h = _residual(state, f"output_blocks.{block}.0", torch.cat([h, skips.pop()], 1), emb)
-        if block < 2:
-            h = _attention(state, f"output_blocks.{block}.1", h, heads)
-        if block == 1:
-            h = _residual(state, "output_blocks.1.2", h, emb, resize=_up)
+def plain_adm_unet(state: State, x: Tensor, t: Tensor, y: Tensor, heads: int = 4, num_res_blocks: int = 1) -> Tensor:
+    """The output of the network, ``(batch, out_channels, H, W)``."""
+    emb = _embedding(state, t) + state["label_emb.weight"][y]
+    h, skips = _encoder(state, x, emb, heads, num_res_blocks)
+    for block in _numbers(state, "output_blocks"):
+        h = torch.cat([h, skips.pop()], 1)
+        h = _block(state, f"output_blocks.{block}", h, emb, heads, later=_up)
     return _conv(state, "out.2", F.silu(_norm(state, "out.0", h)))
 
 
-def _embedding(state: State, t: Tensor, y: Tensor) -> Tensor:
+def plain_adm_classifier(state: State, x: Tensor, t: Tensor, head_channels: int, num_res_blocks: int = 1) -> Tensor:
+    """The logits, ``(batch, num_classes)``."""
+    h, _ = _encoder(state, x, _embedding(state, t), lambda channels: channels // head_channels, num_res_blocks)
+    pixels = F.silu(_norm(state, "out.0", h)).flatten(2)
+    tokens = torch.cat([pixels.mean(-1, keepdim=True), pixels], -1) + state["out.2.positional_embedding"]
+    qkv = F.conv1d(tokens, state["out.2.qkv_proj.weight"], state["out.2.qkv_proj.bias"])
+    # Here the rows are ordered q/k/v, then head, then channel.
+    q, k, v = qkv.unflatten(1, (3, -1, head_channels)).unbind(1)
+    scores = torch.einsum("bhcq,bhck->bhqk", q, k) / math.sqrt(head_channels)
+    mixed = torch.einsum("bhqk,bhck->bhcq", scores.softmax(-1), v).flatten(1, 2)
+    return F.conv1d(mixed, state["out.2.c_proj.weight"], state["out.2.c_proj.bias"])[..., 0]
+
+
+def _encoder(
+    state: State, x: Tensor, emb: Tensor, heads: int | Callable[[int], int], num_res_blocks: int
+) -> tuple[Tensor, list[Tensor]]:
+    """The way down and the middle; after the blocks of a level comes one that halves the image."""
+    h = _conv(state, "input_blocks.0.0", x)
+    skips = [h]
+    for block in _numbers(state, "input_blocks")[1:]:
+        resize = _same if block % (num_res_blocks + 1) else _down
+        h = _block(state, f"input_blocks.{block}", h, emb, heads, first=resize)
+        skips.append(h)
+    return _block(state, "middle_block", h, emb, heads), skips
+
+
+def _same(h: Tensor) -> Tensor:
+    return h
+
+
+def _block(
+    state: State,
+    name: str,
+    h: Tensor,
+    emb: Tensor,
+    heads: int | Callable[[int], int],
+    first: Callable[[Tensor], Tensor] = _same,
+    later: Callable[[Tensor], Tensor] = _same,
+) -> Tensor:
+    for number in _numbers(state, name):
+        part = f"{name}.{number}"
+        if f"{part}.qkv.weight" in state:
+            h = _attention(state, part, h, heads(h.shape[1]) if callable(heads) else heads)
+        else:
+            h = _residual(state, part, h, emb, later if number else first)
+    return h
+
+
+def _numbers(state: State, name: str) -> list[int]:
+    return sorted({int(key.removeprefix(f"{name}.").split(".")[0]) for key in state if key.startswith(f"{name}.")})
+
+
+def _embedding(state: State, t: Tensor) -> Tensor:
     half = state["time_embed.0.weight"].shape[1] // 2
     angles = t[:, None] * torch.exp(-math.log(10000) * torch.arange(half) / half)
     emb = torch.cat([angles.cos(), angles.sin()], 1)
-    return _linear(state, "time_embed.2", F.silu(_linear(state, "time_embed.0", emb))) + state["label_emb.weight"][y]
+    return _linear(state, "time_embed.2", F.silu(_linear(state, "time_embed.0", emb)))
 
 
-def _residual(state: State, name: str, x: Tensor, emb: Tensor, resize=lambda h: h) -> Tensor:
+def _residual(state: State, name: str, x: Tensor, emb: Tensor, resize: Callable[[Tensor], Tensor]) -> Tensor:
     h = resize(F.silu(_norm(state, f"{name}.in_layers.0", x)))
     h = _conv(state, f"{name}.in_layers.2", h)
     scale, shift = _linear(state, f"{name}.emb_layers.1", F.silu(emb))[:, :, None, None].chunk(2, 1)

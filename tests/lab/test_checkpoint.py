@@ -1,10 +1,12 @@
 """Training of the small checkpoints: names, loss, and that the package's file is one of those."""
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
@@ -15,7 +17,9 @@ from fguidance.diffusion.adm_classifier import EMBEDDING, ADMClassifier
 from fguidance.diffusion.adm_classifier import WHOLE as CLASSIFIER_WHOLE
 from fguidance.run import load_config
 from fguidance.run.networks import load_classifier, load_judge, load_model
-from lab.checkpoint import calibrated, initialised
+from fguidance.run.shards import write_whole
+from lab import checkpoint_progress
+from lab.checkpoint import RECIPES, calibrated, initialised, make
 from lab.checkpoint_names import published_names
 from lab.checkpoint_training import Training, hybrid_loss, train_classifier
 from lab.digits_data import load
@@ -25,6 +29,7 @@ SHAPE = {
     "channel_mult": (1, 2), "num_classes": 5,
 }  # fmt: skip
 X, T = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 700])
+DIGITS_FILE = Path(str(files("fguidance.run"))) / "weights" / "digits.safetensors"
 LARGEST_BYTES = 2_000_000
 
 
@@ -90,11 +95,62 @@ def test_training_lowers_the_loss() -> None:
     assert nn.functional.cross_entropy(trained(data.images), data.labels) < before / 2
 
 
-class TestTheFileInThePackage:
-    path = Path(str(files("fguidance.run"))) / "weights" / "digits.safetensors"
+class TestInterrupted:
+    """Training that is cut off and begun again ends with the very same weights."""
 
+    def train(self, folder: Path | None, steps: int = 30, seed: int = 0) -> nn.Module:
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        training = Training(steps, seed, learning_rate=1e-2, warmup=5, folder=folder)
+        return train_classifier(network, load(200, 500, 0).train, training, "test")
+
+    @pytest.mark.parametrize("every", (1, 7))
+    def test_it_goes_on_from_what_was_kept(self, every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(checkpoint_progress, "EVERY", every)
+        written = []
+
+        def cut_off(path: Path, content: bytes) -> None:
+            written.append(path)
+            if len(written) == 3:
+                raise KeyboardInterrupt
+            write_whole(path, content)
+
+        monkeypatch.setattr(checkpoint_progress, "write_whole", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            self.train(tmp_path)
+        assert torch.load(tmp_path / "test.pt", weights_only=True)["done"] == 2 * every
+        torch.testing.assert_close(self.train(tmp_path).state_dict(), self.train(None).state_dict(), rtol=0, atol=0)
+
+    def test_what_was_finished_is_not_trained_again(self, tmp_path: Path) -> None:
+        first = self.train(tmp_path)
+        before = (tmp_path / "test.pt").stat().st_mtime_ns
+        torch.testing.assert_close(self.train(tmp_path).state_dict(), first.state_dict(), rtol=0, atol=0)
+        assert (tmp_path / "test.pt").stat().st_mtime_ns == before
+
+    @pytest.mark.parametrize("other", ({"steps": 31}, {"seed": 1}))
+    def test_what_was_kept_of_another_training_is_refused(self, other: dict[str, int], tmp_path: Path) -> None:
+        self.train(tmp_path)
+        with pytest.raises(ValueError, match="remove it to begin anew"):
+            self.train(tmp_path, **other)
+
+
+def test_every_network_of_a_recipe_is_made_and_read(tmp_path: Path) -> None:
+    """The whole way of the packaged file, in a few steps: trained, named, written, and read by the configurations."""
+    recipe = replace(RECIPES["digits"], steps=(2, 2, 2))
+    state, facts = make(recipe, tmp_path)
+    assert {path.stem for path in tmp_path.iterdir()} == {
+        "UNet", "guiding classifier", "judging classifier", "noise-aware classifier"
+    }  # fmt: skip
+    assert facts["temperature"] > 0
+    path = tmp_path / "made.safetensors"
+    save_file({name: tensor.half().contiguous() for name, tensor in state.items()}, path)
+    packaged = {name: value.shape for name, value in load_file(DIGITS_FILE).items()}
+    assert {name: value.shape for name, value in load_file(path).items()} == packaged
+
+
+class TestTheFileInThePackage:
     def test_its_size(self) -> None:
-        assert self.path.stat().st_size <= LARGEST_BYTES
+        assert DIGITS_FILE.stat().st_size <= LARGEST_BYTES
 
     @pytest.mark.parametrize("name", ("digits", "digits/dhariwal_nichol"))
     def test_its_networks_know_digits(self, name: str) -> None:

@@ -231,6 +231,32 @@ class TestExtends:
             load_config(write('extends = "below.toml"'))
 
 
+class TestFilesBesideTheConfiguration:
+    def test_they_are_found_from_anywhere(self, write: Any, tmp_path: Path) -> None:
+        for name in ("a.pt", "c.npz"):
+            (tmp_path / name).touch()
+        own = whole(model='weights = "a.pt:unet"\nshape = {}', features='network = "small"\nweights = "b.pt"')
+        found = load_config(write(own + '\nreference = "c.npz"'))
+        assert found.model.weights == f"{tmp_path.resolve() / 'a.pt'}:unet"
+        assert found.features.reference == str(tmp_path.resolve() / "c.npz")
+        assert found.features.weights == "b.pt"  # there is none beside it
+
+    def test_also_those_beside_the_one_that_is_extended(self, write: Any, tmp_path: Path) -> None:
+        write(whole(), "below/base.toml")
+        (tmp_path / "below" / "a.pt").touch()
+        assert load_config(write('extends = "below/base.toml"')).model.weights == str(
+            tmp_path.resolve() / "below" / "a.pt"
+        )
+
+    def test_an_assets_name_is_no_files(self, write: Any, tmp_path: Path) -> None:
+        (tmp_path / "resnet50").touch()
+        assert load_config(write(whole(model='weights = "resnet50"\nshape = {}'))).model.weights == "resnet50"
+
+    def test_an_override_is_taken_as_it_is(self, write: Any, tmp_path: Path) -> None:
+        (tmp_path / "a.pt").touch()
+        assert load_config(write(whole()), ["model.weights=a.pt"]).model.weights == "a.pt"
+
+
 class TestWhatBelongsTogether:
     @pytest.mark.parametrize(
         ("overrides", "match"),

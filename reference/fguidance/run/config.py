@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fguidance.diffusion.sampler import ClassifierInput, Sampler
+from fguidance.run.assets import ASSETS, file_and_part
 
 
 class _Table(BaseModel):
@@ -23,7 +24,7 @@ class ModelConfig(_Table):
 
     Attributes:
         network: which architecture; "adm".
-        weights: an asset's name, or a path.
+        weights: an asset's name, or a path, which may be relative to the file of the configuration.
         shape: the fields of `fguidance.diffusion.ADMConfig`.
         null_label: the label that stands for none, for classifier-free guidance.
     """
@@ -231,6 +232,7 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no TOML: {error}") from error
+    _find_files(tables, path.parent.resolve())
     below = tables.pop("extends", None)
     if below is None:
         return tables
@@ -238,6 +240,15 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not isinstance(below, str) or not (path.parent / below).is_file() or (path.parent / below).resolve() in above:
         raise ValueError(f"{path} extends {below!r}; there is no such other file beside it")
     return _merged(_read(path.parent / below, above), tables)
+
+
+def _find_files(tables: Mapping[str, Any], folder: Path) -> None:
+    """Give the files that lie beside a configuration their whole path, so that it can be used from anywhere."""
+    for table in (one for one in tables.values() if isinstance(one, dict)):
+        for field in ("weights", "reference"):
+            name = table.get(field)
+            if isinstance(name, str) and name not in ASSETS and (folder / file_and_part(name)[0]).is_file():
+                table[field] = str(folder / name)
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from functools import cache
 from typing import get_args
 
 from derivations import (
+    calibration,
     conventions,
     entropy,
     families,
@@ -40,6 +41,7 @@ PROVERS: tuple[Prover, ...] = (
     *tilted.PROVERS,
     *entropy.PROVERS,
     *smooth_ece.PROVERS,
+    *calibration.PROVERS,
     *conventions.PROVERS,
     *stable_forms.PROVERS,
 )

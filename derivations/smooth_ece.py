@@ -29,6 +29,7 @@ QUARTIC = c**2 * (1 - p) ** 2 * (p**2 + beta) - (1 - c) ** 2 * p**2 * ((1 - p) *
 SOLVED = p**2 * (1 - p) ** 2 * (2 * c - 1) / ((p - c) * (p + c - 2 * c * p))
 FIRST_ORDER = 1 - sqrt(beta) * (1 - c) / sqrt(2 * c - 1)
 UPPER_GAP = sqrt(beta)
+BIAS_TIMES_BETA = c * (1 - c) * (2 * c - 1) / 2
 
 
 def bins_cancel(share: Expr = S.One) -> Claim:
@@ -295,4 +296,66 @@ def minimiser_limits(wide: Expr = c, narrow: Expr = S.One, first_order: Expr = F
     )
 
 
-PROVERS = (bins_cancel, loss_gradient, loss_bounds, bounds_binned_error, not_proper, minimiser_limits)
+def smoothing_for_bias(product: Expr = BIAS_TIMES_BETA, proper: Expr = d**2) -> Claim:
+    """How large beta must be for a given bias, in closed form; and that the loss is proper in the limit alone."""
+    name = "smooth-ece-bias"
+    bias = Symbol("delta", positive=True)
+    needed = sympy.factor(SOLVED.subs(p, c + bias))
+    require_zero(name, sympy.limit(needed * bias, bias, 0) - product)
+    worst = sympy.solve(product.diff(c), c)[-1]
+    require_zero(name, product.diff(c).subs(c, worst))
+    require(name, bool(Rational(1, 2) < worst) and bool(worst < 1), worst)
+    step = Symbol("s", positive=True)
+    limit = sympy.limit((2 * sqrt(beta) * (LOSS - sqrt(beta))).subs(beta, 1 / step**2), step, 0)
+    require_zero(name, limit - proper)
+    expected = c * proper.subs(d, p - 1) + (1 - c) * proper.subs(d, p)
+    require_zero(name, expected.diff(p).subs(p, c))
+    rows = []
+    for accuracy in (Rational(3, 5), Rational(4, 5), Rational(19, 20)):
+        values = [needed.subs({c: accuracy, bias: Rational(1, size)}) for size in (100, 1000)]
+        rows.append(f"| {sympy.N(accuracy, 2)} | " + " | ".join(f"{sympy.N(value, 3)}" for value in values) + " |")
+    return Claim(
+        id=name,
+        title="The smoothing that a given bias needs",
+        statement=fill(
+            r"""
+            The minimising confidence is at most $c + \delta$, for accuracy $c \in (\frac12, 1)$ and $c + \delta < 1$,
+            if and only if $\beta \ge <needed>$. For small $\delta$ this is $<product> / \delta$, at most
+            $<largest> / \delta$. In the limit of large $\beta$, and in it alone, the loss is proper.
+            """,
+            needed=needed,
+            product=product,
+            largest=sympy.nsimplify(sympy.simplify(product.subs(c, worst))),
+        ),
+        source=OURS,
+        verdict="verified",
+        proof=fill(
+            r"""
+            The minimiser falls strictly as $\beta$ grows
+            ({ref}`What minimises the Smooth ECE loss <ledger-smooth-ece-limits>`), and the $\beta$ that belongs to a
+            minimiser $p$ is known in closed form; put $p = c + \delta$. Multiplied by $\delta$ it tends to $<product>$
+            as $\delta \to 0$, which is largest at $c = <worst>$. As $\beta \to \infty$,
+            $2 \sqrt\beta \big( <loss> - \sqrt\beta \big) \to <limit>$: the loss becomes an increasing function of the
+            Brier score of the confidence, whose expected value is smallest at $p = c$. For a bias of at most 0.01 and
+            0.001:
+            """,
+            product=product,
+            worst=worst,
+            loss=LOSS,
+            limit=limit,
+        )
+        + "\n\n| accuracy | $\\beta$ for a bias of 0.01 | for 0.001 |\n| --- | --- | --- |\n"
+        + "\n".join(rows),
+        equation="eq-smooth-ece-loss",
+    )
+
+
+PROVERS = (
+    bins_cancel,
+    loss_gradient,
+    loss_bounds,
+    bounds_binned_error,
+    not_proper,
+    minimiser_limits,
+    smoothing_for_bias,
+)

@@ -23,6 +23,8 @@ from derivations.notation import (
 from derivations.proof import fill, require, require_zero
 
 height = Symbol("h", positive=True)
+T = Symbol("T", positive=True)
+SCALED = tau_1 / T, tau_2 / T
 GRADIENT = tau_1 * label - tau_2 * tempered
 
 
@@ -89,4 +91,49 @@ def normalisation(joint: Expr = tau_1, marginal: Expr = tau_1) -> Claim:
     )
 
 
-PROVERS = (tempered_gradient, normalisation)
+def temperature_scaling(scaled: tuple[Expr, Expr] = SCALED, push: Expr = tau_1 - tau_2) -> Claim:
+    """Guiding by f/T is dividing both temperatures by T, and unequal ones add a push on the label's logit."""
+    name = "tempered-scaling"
+    divided = log_tempered(tau_1, tau_2).replace(Logit, lambda *place: Logit(*place) / T)
+    require_zero(name, divided - log_tempered(*scaled))
+    calibrated = log_tempered(tau_2, tau_2)
+    require_zero(name, log_tempered(tau_1, tau_2) - calibrated - push * Logit(y, x))
+    halved = {tau_1: S.One, tau_2: S.Half}
+    return Claim(
+        id=name,
+        title="Temperature scaling and the two temperatures",
+        statement=fill(
+            r"""
+            The tempered score of a classifier whose logits are divided by $T$ is that of the classifier itself with
+            $\tau_1 / T$ and $\tau_2 / T$. For any temperatures,
+
+            $$\log p_{\tau_1,\tau_2}(y|x) = \log p_{\tau_2,\tau_2}(y|x) + (<push>)\, f_y(x) :$$
+
+            the first term is the log-probability of the classifier that is scaled by $T = 1/\tau_2$, the second pushes
+            the label's logit whatever the others are.
+            """,
+            push=push,
+        ),
+        source=OURS,
+        verdict="verified",
+        proof=fill(
+            r"""
+            With $f/T$ for $f$ in $<value>$ every $\tau f$ becomes $(\tau/T) f$. The difference of the two sides of
+            the second line is zero term by term. So the setting $\tau_1 = 1$, $\tau_2 = 1/2$ is calibration at $T = 2$
+            and a push of $<halved>$ times the label's logit. A calibrated classifier of its own is guided by
+            $\tau_1 = \tau_2$; dividing by $T$ then changes the gradient by the factor $1/T$, and the probabilities over
+            which the other logits' mean is taken.
+            """,
+            value=log_tempered(tau_1, tau_2),
+            halved=push.subs(halved),
+        ),
+        equation="eq-tempered",
+    )
+
+
+def log_tempered(joint: Expr, marginal: Expr) -> Expr:
+    """The tempered log-probability of the label."""
+    return joint * Logit(y, x) - log(partition(marginal))
+
+
+PROVERS = (tempered_gradient, normalisation, temperature_scaling)

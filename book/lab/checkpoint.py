@@ -53,7 +53,7 @@ RECIPES = {
     ),
     "fashion_mnist": Recipe(
         lambda: fashion_data.load(4000, seed=0),
-        str(LAB / "fashion_mnist.toml"),
+        fashion_data.CONFIG,
         str(LAB / "fashion_mnist_noisy.toml"),
         steps=(3000, 3000, 1500),
     ),

@@ -15,7 +15,7 @@ import pooch
 import torch
 from sklearn.model_selection import train_test_split
 
-from fguidance.evaluation import write_samples
+from fguidance.evaluation import read_samples, write_samples
 from lab.parts import Part, Parts
 
 CLASSES = (
@@ -32,6 +32,8 @@ SHA256 = {
 }
 """Of what is in the compressed files: Debian compresses them anew, the content is the same."""
 REFERENCE = 1000
+LAB = Path(__file__).parent
+CONFIG = str(LAB / "fashion_mnist.toml")
 
 
 def load(calibration: int, seed: int) -> Parts:
@@ -42,6 +44,13 @@ def load(calibration: int, seed: int) -> Parts:
     )
     first, second = (Part(train.images[rows], train.labels[rows]) for rows in (train_rows, calibration_rows))
     return Parts(first, second, test)
+
+
+def reference() -> Part:
+    """The test images that come with the book's code."""
+    images, labels = read_samples(LAB / "fashion_mnist_reference.npz")
+    assert labels is not None
+    return Part(images.permute(0, 3, 1, 2).float() / 127.5 - 1, labels)
 
 
 def _part(name: str) -> Part:
@@ -75,10 +84,11 @@ def read_idx(content: bytes) -> torch.Tensor:
     Raises:
         ValueError: another format, or bytes are missing.
     """
-    if content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
+    header = 4 + 4 * (content[3] if len(content) > 3 else 0)
+    if content[:3] != b"\0\0\x08" or len(content) < header:
         raise ValueError(f"this is no IDX file of bytes: it begins with {content[:4]!r}")
     shape = struct.unpack_from(f">{content[3]}I", content, 4)
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
+    values = np.frombuffer(content, np.uint8, offset=header)
     if values.size != math.prod(shape):
         raise ValueError(f"an IDX file of shape {shape} has {values.size} bytes")
     return torch.from_numpy(values.reshape(shape).copy())

@@ -3,7 +3,7 @@
 import json
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,6 +14,7 @@ from torch import Tensor
 from fguidance.evaluation import read_samples
 from fguidance.run import load_config
 from fguidance.run.assets import ASSETS
+from fguidance.run.config import RunConfig
 from fguidance.run.cost import Cost, cost
 from fguidance.run.evaluate import Measures, evaluate_folder, read_measures
 from fguidance.run.job import Worker, run_job
@@ -24,6 +25,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a kernel without widgets
     import diffusers.models.unets.unet_2d  # noqa: F401
 
+LAB = Path(__file__).parent
 RESULTS = Path(__file__).parents[1] / "results" / "imagenet128"
 MEASURES = ("frechet_distance", "precision", "recall")
 ROWS = ("unguided", "dhariwal_nichol", "classifier_free", "ma_resnet50", "ma_resnet101", "js")
@@ -129,36 +131,51 @@ def hours_chart(found: Mapping[str, Cost]) -> Figure:
     return figure
 
 
-def run_digits(folder: Path, num_samples: int) -> tuple[Table, dict[str, Measures]]:
-    """Every row of the digits' table by the job and the evaluation of the ImageNet experiment."""
-    rows = load_table("digits", 1)
+def digits() -> dict[str, RunConfig]:
+    """The rows of the digits' table."""
+    return {row.key: row.config for row in load_table("digits", 1).rows}
+
+
+def clothes() -> dict[str, RunConfig]:
+    """A few kinds of guidance on Fashion-MNIST."""
+    overrides = {
+        "unguided": ["guidance.method=unguided", "title=Without guidance"],
+        "ma": ["guidance.alpha=0.0", "title=Ma et al."],
+        "js": ["title=JS"],
+    }
+    found = {key: load_config(str(LAB / "fashion_mnist.toml"), changes) for key, changes in overrides.items()}
+    return found | {"dhariwal_nichol": load_config(str(LAB / "fashion_mnist_noisy.toml"), ["title=Dhariwal & Nichol"])}
+
+
+def run_rows(configs: Mapping[str, RunConfig], folder: Path, num_samples: int) -> dict[str, Measures]:
+    """Each row by the job and the evaluation of the ImageNet experiment."""
     found = {}
-    for row in rows.rows:
-        run_job(row.config, folder / row.key, num_samples)
-        found[row.key], _ = evaluate_folder(folder / row.key)
-    return rows, found
+    for key, config in configs.items():
+        run_job(config, folder / key, num_samples)
+        found[key], _ = evaluate_folder(folder / key)
+    return found
 
 
-def digits_table(rows: Table, found: Mapping[str, Measures]) -> str:
-    """The measures of the small run."""
+def rows_table(configs: Mapping[str, RunConfig], found: Mapping[str, Measures]) -> str:
+    """The measures of a small run."""
     names = (*MEASURES, "inception_score", "agreement")
     titles = "Fréchet distance | precision | recall | Inception score | agreement"
     lines = [f"| row | {titles} |", "| --- |" + " --- |" * len(names)]
     lines += [
-        f"| {row.config.title} | " + " | ".join(_number(getattr(found[row.key], name)) for name in names) + " |"
-        for row in rows.rows
+        f"| {config.title} | " + " | ".join(_number(getattr(found[key], name)) for name in names) + " |"
+        for key, config in configs.items()
     ]
     return "\n".join(lines)
 
 
-def digits_grid(folder: Path, keys: Sequence[str], columns: int = 16) -> Figure:
-    """The first images of some rows, below each other: the same noise, the same labels."""
-    figure, axes = plt.subplots(len(keys), 1, figsize=(WIDTH, 0.55 * len(keys)))
-    for panel, key in zip(axes, keys, strict=True):
+def rows_grid(configs: Mapping[str, RunConfig], folder: Path, height: float, columns: int = 16) -> Figure:
+    """The first images of each row, below each other: the same noise, the same labels."""
+    figure, axes = plt.subplots(len(configs), 1, figsize=(WIDTH, height * len(configs)))
+    for panel, (key, config) in zip(axes, configs.items(), strict=True):
         images, _ = read_samples(folder / key / "samples.npz")
         panel.imshow(_beside(images[:columns]), cmap="gray", vmin=0, vmax=255)
         panel.set_axis_off()
-        panel.set_title(load_config(f"digits/{key}").title, loc="left", fontsize=8, pad=1)
+        panel.set_title(config.title, loc="left", fontsize=8, pad=1)
     return figure
 
 

@@ -10,6 +10,7 @@ from sympy import Rational, S, exp, log, oo, sqrt
 from sympy.codegen.cfunctions import expm1, log1p
 
 from derivations import (
+    calibration,
     conventions,
     entropy,
     families,
@@ -196,6 +197,23 @@ ALTERED: tuple[tuple[Prover, dict[str, Any]], ...] = (
     (smooth_ece.minimiser_limits, {"wide": S.Half}),
     (smooth_ece.minimiser_limits, {"narrow": smooth_ece.c}),
     (smooth_ece.minimiser_limits, {"first_order": 1 - sqrt(smooth_ece.beta) * (1 - smooth_ece.c)}),
+    (smooth_ece.smoothing_for_bias, {"product": smooth_ece.BIAS_TIMES_BETA / 2}),
+    (smooth_ece.smoothing_for_bias, {"proper": smooth_ece.d**4}),
+    # The binned loss, and smECE
+    (calibration.binned_loss_bounds, {"floor": 2 * calibration.FLOOR}),
+    (calibration.binned_loss_bounds, {"largest": S.Half}),
+    (calibration.binned_loss_gradient, {"claimed": -calibration.BINNED_SLOPE}),
+    (
+        calibration.binned_loss_gradient,
+        {"claimed": calibration.BINNED_SLOPE.subs(calibration.share(calibration.confidence).diff(), 0)},
+    ),
+    (calibration.cosine_kernel, {"damping": calibration.DAMPING**2}),
+    (calibration.cosine_kernel, {"damping": calibration.DAMPING.subs(calibration.sigma, 2 * calibration.sigma)}),
+    (calibration.smooth_error_decreases, {"second": calibration.sigma + calibration.tau}),
+    (calibration.smooth_error_gradient, {"bound": calibration.LIPSCHITZ - 1}),
+    (calibration.smooth_error_gradient, {"bound": calibration.LIPSCHITZ / 2}),
+    (tempered.temperature_scaling, {"scaled": (tau_1 * tempered.T, tau_2 * tempered.T)}),
+    (tempered.temperature_scaling, {"push": tau_2 - tau_1}),
     # Conventions and the source's numbers: here too a true statement leaves nothing to refute
     (conventions.names_swapped, {"rkl": conventions.FKL, "fkl": conventions.RKL}),
     (conventions.mode_covering, {"covering": conventions.FKL, "seeking": conventions.RKL}),

@@ -1,0 +1,139 @@
+"""The reliability diagram with a smooth curve, a band, and how many samples speak at each confidence.
+
+Source: Błasiok & Nakkiran 2023, arXiv:2309.12236, for the curve.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fguidance.calibration import grid
+from fguidance.calibration.checks import require_confidence, require_number, require_whole
+from fguidance.calibration.smooth import SMALLEST_BANDWIDTH, smooth_ece
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CELLS = 2**10
+ALONE = 1e-9
+"""Where there is less than this share of a sample, nothing is known."""
+
+
+@dataclass(frozen=True)
+class ReliabilityCurve:
+    """Accuracy against confidence.
+
+    Attributes:
+        confidence: ``(m,)`` from 0 to 1.
+        accuracy: ``(m,)`` smoothed share that was correct; NaN where no sample is near.
+        low: ``(m,)`` lower end of the band.
+        high: ``(m,)`` upper end.
+        density: ``(m,)`` of the confidences, with integral 1.
+        bandwidth: of the smoothing.
+        error: smECE at that bandwidth.
+        level: of the band.
+    """
+
+    confidence: Tensor
+    accuracy: Tensor
+    low: Tensor
+    high: Tensor
+    density: Tensor
+    bandwidth: float
+    error: float
+    level: float
+
+
+def reliability_curve(
+    confidence: Tensor,
+    correct: Tensor,
+    bandwidth: float | None = None,
+    level: float = 0.95,
+    resamples: int = 500,
+    seed: int = 0,
+) -> ReliabilityCurve:
+    """The smoothed accuracy at each confidence (:eq:`eq-reliability`), with a band from the bootstrap.
+
+    The samples of each cell of a grid are drawn anew, as many as chance will have it (a Poisson bootstrap), so the time
+    does not grow with their number. The band is for each confidence alone, and not for the curve as a whole.
+
+    Args:
+        confidence: shape (n,), floating point in [0, 1].
+        correct: boolean, shape (n,).
+        bandwidth: sigma of the reflected Gaussian; None for that of `smooth_ece`, but at least 1/1024.
+        level: of the band, above 0 and below 1.
+        resamples: how often the samples are drawn anew.
+        seed: of the draws.
+
+    Raises:
+        TypeError: `confidence` is not floating point, or `correct` not boolean.
+        ValueError: a value outside [0, 1], shapes that disagree, no samples, or a number out of range.
+    """
+    require_confidence(confidence, correct)
+    require_whole("resamples", resamples)
+    if confidence.ndim != 1:
+        raise ValueError(f"confidence must have shape (n,), not {tuple(confidence.shape)}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be above 0 and below 1, not {level!r}")
+    if bandwidth is not None:
+        require_number("bandwidth", bandwidth, SMALLEST_BANDWIDTH)
+    place = confidence.detach().double()
+    error = smooth_ece(place, correct, bandwidth)
+    width = place.new_tensor(max(error.item(), 1 / CELLS) if bandwidth is None else bandwidth)
+    right = correct.double()
+    masses = torch.stack((right, 1 - right))
+    counts = grid.deposit(place.expand_as(masses), masses, CELLS)
+    low, high = _band(counts.cpu(), width.cpu(), level, resamples, seed)
+    accuracy, density = _accuracy_and_density(counts, width)
+    points = torch.linspace(0, 1, CELLS + 1, dtype=torch.float64)
+    shown = density.cpu() / len(place) * CELLS
+    return ReliabilityCurve(points, accuracy.cpu(), low, high, shown, width.item(), error.item(), level)
+
+
+def _accuracy_and_density(counts: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+    """Of counts ``(..., 2, cells + 1)``, right and wrong."""
+    smooth = grid.smoothed(grid.spectrum(counts), width.expand(counts.shape[:-1]))
+    density = smooth.sum(-2)
+    known = density > ALONE
+    accuracy = (smooth[..., 0, :] / torch.where(known, density, 1)).clamp(0, 1)
+    return torch.where(known, accuracy, torch.nan), density
+
+
+def _band(counts: Tensor, width: Tensor, level: float, resamples: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.poisson(counts.expand(resamples, *counts.shape), generator)
+    accuracy, _ = _accuracy_and_density(drawn, width)
+    ends = counts.new_tensor([(1 - level) / 2, (1 + level) / 2])
+    low, high = torch.nanquantile(accuracy, ends, 0)
+    return low, high
+
+
+def reliability_diagram(curve: ReliabilityCurve, axes: "Axes | None" = None, label: str = "") -> "Axes":
+    """Draw a curve: its thickness says how many samples there are, its band how well they tell it.
+
+    Args:
+        curve: of `reliability_curve`.
+        axes: where to; None for a new figure.
+        label: for the legend.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    import matplotlib.pyplot as plt
+
+    if axes is None:
+        _, axes = plt.subplots(figsize=(4, 4))
+    axes.plot((0, 1), (0, 1), color="0.6", linewidth=1, linestyle="--", zorder=1)
+    shown = curve.density > 0.01 * curve.density.max()
+    place, accuracy = curve.confidence[shown].numpy(), curve.accuracy[shown].numpy()
+    (line,) = axes.plot(place, accuracy, linewidth=1.5, label=label or f"smECE {curve.error:.3f}")
+    axes.fill_between(place, curve.low[shown].numpy(), curve.high[shown].numpy(), color=line.get_color(), alpha=0.2)
+    height = 0.15 * (curve.density / curve.density.max()).numpy()
+    axes.fill_between(curve.confidence.numpy(), 0, height, color=line.get_color(), alpha=0.3, linewidth=0)
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    return axes

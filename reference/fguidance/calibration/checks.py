@@ -24,20 +24,21 @@ def require_confidence(confidence: Tensor, correct: Tensor) -> None:
         raise ValueError(f"correct must have the shape of confidence, {shapes[0]}, not {shapes[1]}")
     inside = (confidence >= 0) & (confidence <= 1)
     if not holds(inside):
-        raise ValueError(f"confidence must lie in [0, 1], but holds {float(confidence[~inside].flatten()[0])}")
+        raise ValueError(f"confidence must lie in [0, 1], but holds {confidence.detach()[~inside].flatten()[0].item()}")
 
 
 def require_logits_and_labels(logits: Tensor, labels: Tensor) -> None:
     """Raise unless logits ``(..., classes)`` are finite, of two classes at least, and labels ``(...)`` are of them."""
-    require_logits(logits)
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
+    require_logits(logits.detach() if isinstance(logits, Tensor) else logits)
+    whole = isinstance(labels, Tensor) and not labels.is_floating_point() and not labels.is_complex()
+    if not whole or labels.dtype == torch.bool:
         raise TypeError(f"labels must be integers, not {getattr(labels, 'dtype', type(labels).__name__)}")
     if logits.shape[-1] < 2:
         raise ValueError(f"logits must be of at least 2 classes, not {logits.shape[-1]}")
     if labels.shape != logits.shape[:-1] or labels.numel() == 0:
         shapes = tuple(logits.shape[:-1]), tuple(labels.shape)
         raise ValueError(f"labels must have shape {shapes[0]} and not be empty, not {shapes[1]}")
-    known = (labels >= 0) & (labels < logits.shape[-1])
+    known = (labels >= 0) & (labels.long() < logits.shape[-1])
     if not holds(known):
         raise ValueError(f"labels must be 0 to {logits.shape[-1] - 1}, but hold {int(labels[~known].flatten()[0])}")
 

@@ -192,6 +192,8 @@ class _Run:
         for images, labels in self.validation:
             both, _ = self._losses(images, labels)
             total, count = total + both.item() * len(labels), count + len(labels)
+        if not math.isfinite(total):
+            raise ValueError(f"the loss is {total / count} on the validation batches")
         if count == 0:
             raise ValueError("validation has no batches (an iterator is used up after one epoch; a DataLoader is not)")
         return total / count

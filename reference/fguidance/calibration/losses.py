@@ -67,9 +67,10 @@ def binned_smooth_ece_loss(logits: Tensor, labels: Tensor, beta: float = 1e-2, b
     require_number("beta", beta, 0)
     require_whole("bins", bins)
     confidence, off = (tensor.flatten() for tensor in _confidence_and_error(logits, labels))
+    cells = max(bins - 1, 1)
     # Centres are at (b + 1/2)/M; before the first and after the last of them a sample is in one bin alone.
-    place = (confidence * bins - 0.5).clamp(0, bins - 1) / max(bins - 1, 1)
-    excess, share = (deposit(place, mass, max(bins - 1, 1)) for mass in (off, torch.ones_like(off)))
+    place = (confidence * bins - 0.5).clamp(0, bins - 1) / cells if bins > 1 else torch.zeros_like(confidence)
+    excess, share = (deposit(place, mass, cells) for mass in (off, torch.ones_like(off)))
     return (_rounded(excess, math.sqrt(beta) * share).sum() / off.numel()).to(logits.dtype)
 
 

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from fguidance.calibration import grid
 from fguidance.calibration.checks import require_confidence, require_number, require_whole
-from fguidance.calibration.smooth import SMALLEST_BANDWIDTH, smooth_ece
+from fguidance.calibration.smooth import smooth_ece
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-CELLS = 2**10
+CELLS = 2**12
+SMALLEST_BANDWIDTH = 4 / CELLS
 ALONE = 1e-9
 """Where there is less than this share of a sample, nothing is known."""
 
@@ -62,7 +63,7 @@ def reliability_curve(
     Args:
         confidence: shape (n,), floating point in [0, 1].
         correct: boolean, shape (n,).
-        bandwidth: sigma of the reflected Gaussian; None for that of `smooth_ece`, but at least 1/1024.
+        bandwidth: sigma of the reflected Gaussian, at least 1/1024; None for that of `smooth_ece` where it is larger.
         level: of the band, above 0 and below 1.
         resamples: how often the samples are drawn anew.
         seed: of the draws.
@@ -80,8 +81,8 @@ def reliability_curve(
     if bandwidth is not None:
         require_number("bandwidth", bandwidth, SMALLEST_BANDWIDTH)
     place = confidence.detach().double()
-    error = smooth_ece(place, correct, bandwidth)
-    width = place.new_tensor(max(error.item(), 1 / CELLS) if bandwidth is None else bandwidth)
+    chosen = max(smooth_ece(place, correct).item(), SMALLEST_BANDWIDTH) if bandwidth is None else bandwidth
+    error, width = smooth_ece(place, correct, chosen), place.new_tensor(chosen)
     right = correct.double()
     masses = torch.stack((right, 1 - right))
     counts = grid.deposit(place.expand_as(masses), masses, CELLS)

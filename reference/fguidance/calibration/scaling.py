@@ -29,7 +29,8 @@ class TemperatureScaling(nn.Module):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        if isinstance(temperature, bool) or not 0 < temperature < float("inf"):
+        known = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+        if not known or not 0 < temperature < float("inf"):
             raise ValueError(f"temperature must be a finite number above 0, not {temperature!r}")
         self.log_temperature = nn.Parameter(torch.tensor(float(temperature), dtype=torch.float64).log())
 
@@ -75,7 +76,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> TemperatureScaling:
         ValueError: a wrong shape, no samples, a label out of range, or no temperature is the best: every label has the
             largest logit, or labels have no larger logits than other classes.
     """
-    require_logits_and_labels(logits, labels)
+    _require_samples(logits, labels)
     wide = logits.detach().double()
     own = wide.gather(-1, labels[..., None].long()).squeeze(-1)
     # The slopes of the cross-entropy in 1/temperature, at infinity and at 0: between them it has to turn.
@@ -83,7 +84,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> TemperatureScaling:
         raise ValueError("labels all have the largest logit: the smaller the temperature, the better")
     if (own - wide.mean(-1)).mean() <= 0:
         raise ValueError("logits tell nothing of labels: the larger the temperature, the better")
-    return _fitted(TemperatureScaling(), logits, labels)
+    unit = (wide.amax(-1) - wide.mean(-1)).mean()  # logits of any size are searched alike
+    found = _fitted(TemperatureScaling(), wide / unit, labels)
+    return TemperatureScaling(found.temperature * unit.item()).eval().requires_grad_(False)
 
 
 def fit_vector_scaling(logits: Tensor, labels: Tensor) -> VectorScaling:
@@ -100,12 +103,18 @@ def fit_vector_scaling(logits: Tensor, labels: Tensor) -> VectorScaling:
         TypeError: `logits` are not floating point or `labels` no integers.
         ValueError: a wrong shape, no samples, or a label out of range.
     """
-    require_logits_and_labels(logits, labels)
+    _require_samples(logits, labels)
     return _fitted(VectorScaling(logits.shape[-1]), logits, labels)
 
 
+def _require_samples(logits: Tensor, labels: Tensor) -> None:
+    require_logits_and_labels(logits, labels)
+    if logits.ndim != 2:
+        raise ValueError(f"logits must have shape (samples, classes), not {tuple(logits.shape)}")
+
+
 def _fitted(module: Module, logits: Tensor, labels: Tensor) -> Module:
-    fixed, target = logits.detach().double().flatten(0, -2), labels.flatten().long()
+    fixed, target = logits.detach().double(), labels.long()
     optimizer = torch.optim.LBFGS(module.parameters(), max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:

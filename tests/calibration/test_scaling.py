@@ -1,0 +1,273 @@
+"""Temperatures, vectors and steps that are fitted afterwards, against SciPy and scikit-learn."""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize, minimize_scalar
+from sklearn.isotonic import IsotonicRegression
+from torch import Tensor, nn
+
+from fguidance import Guidance
+from fguidance.calibration import (
+    IsotonicScaling,
+    TemperatureScaling,
+    VectorScaling,
+    fit_isotonic,
+    fit_temperature,
+    fit_vector_scaling,
+    smooth_ece,
+)
+from tests.calibration.plain import DOUBLE, random_problem
+from tests.calibration.test_losses import DTYPES, WRONG_LOGITS, random_batch
+from tests.calibration.test_smooth import WRONG_CONFIDENCES
+
+any_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+
+
+def held_out(size: int = 500, classes: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Logits that are calibrated: labels drawn as they say."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(size, classes, generator=generator, dtype=DOUBLE)
+    return logits, torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(-1)
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    shifted = logits - logits.max(-1, keepdims=True)
+    log_probs = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return -float(np.take_along_axis(log_probs, labels[..., None], -1).mean())
+
+
+class TestTemperature:
+    """One number."""
+
+    @pytest.mark.parametrize("temperature", [0.01, 0.5, 1.0, 3.0, 1e3])
+    def test_a_known_temperature_is_found(self, temperature: float) -> None:
+        logits, labels = held_out(20_000)
+        assert fit_temperature(logits * temperature, labels).temperature == pytest.approx(temperature, rel=0.03)
+
+    @pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e3, 1e6])
+    def test_it_is_the_one_of_the_smallest_cross_entropy(self, scale: float) -> None:
+        logits, labels = held_out()
+        found = minimize_scalar(lambda log: cross_entropy(logits.numpy() / math.exp(log), labels.numpy()), (-1, 1))
+        temperature = fit_temperature(scale * logits, labels).temperature
+        assert temperature == pytest.approx(scale * math.exp(found.x), rel=1e-3)
+
+    @any_dtype
+    def test_logits_of_any_dtype_are_fitted_as_they_are(self, dtype: torch.dtype) -> None:
+        logits, labels = held_out()
+        rounded = logits.to(dtype)
+        expected = fit_temperature(rounded.double(), labels).temperature
+        assert fit_temperature(rounded, labels).temperature == pytest.approx(expected, rel=1e-9)
+
+    @any_dtype
+    def test_it_divides_logits(self, dtype: torch.dtype) -> None:
+        logits, _ = random_batch(2, 3)
+        found = TemperatureScaling(2.5)(logits.to(dtype))
+        assert found.dtype == dtype
+        assert found.shape == logits.shape
+        torch.testing.assert_close(found.double(), logits / 2.5, rtol=4 * torch.finfo(dtype).eps, atol=0)
+
+    def test_a_temperature_is_kept(self) -> None:
+        module = TemperatureScaling(0.3)
+        assert module.temperature == pytest.approx(0.3, rel=1e-15)
+        assert TemperatureScaling().temperature == 1
+        other = TemperatureScaling()
+        other.load_state_dict(module.state_dict())
+        assert other.temperature == module.temperature
+
+    def test_what_was_fitted_is_fixed_and_what_is_made_can_be_trained(self) -> None:
+        fitted = fit_temperature(*held_out())
+        assert not fitted.training
+        assert not any(parameter.requires_grad for parameter in fitted.parameters())
+        module = TemperatureScaling(2.0)
+        (slope,) = torch.autograd.grad(module(torch.tensor([3.0], dtype=DOUBLE)).sum(), list(module.parameters()))
+        assert slope.item() == pytest.approx(-1.5)
+
+    def test_logits_are_left_alone_and_fitting_works_without_gradients_around_it(self) -> None:
+        logits, labels = held_out(50)
+        before = logits.clone()
+        logits.requires_grad_()
+        with torch.no_grad():
+            inside = fit_temperature(logits, labels).temperature
+        assert inside == fit_temperature(logits, labels).temperature
+        assert logits.grad is None
+        assert logits.equal(before)
+
+    def test_it_makes_an_overconfident_classifier_better_calibrated_and_changes_no_prediction(self) -> None:
+        logits, labels = held_out(2000)
+        scaled = fit_temperature(3 * logits, labels)(3 * logits)
+        assert scaled.argmax(-1).equal(logits.argmax(-1))
+        before, after = (
+            smooth_ece(one.softmax(-1).amax(-1), one.argmax(-1) == labels).item() for one in (3 * logits, scaled)
+        )
+        assert after < before / 3
+
+    def test_where_every_label_has_the_largest_logit_no_temperature_is_the_best(self) -> None:
+        logits, _ = held_out(50)
+        with pytest.raises(ValueError, match="labels all have the largest logit: the smaller the temperature"):
+            fit_temperature(logits, logits.argmax(-1))
+
+    def test_one_mistake_is_enough_for_a_best_temperature(self) -> None:
+        logits, _ = held_out(50)
+        labels = logits.argmax(-1)
+        labels[0] = logits[0].argsort()[-2]
+        assert 0 < fit_temperature(logits, labels).temperature < 1
+
+    @pytest.mark.parametrize("worst", [True, False])
+    def test_where_logits_tell_nothing_no_temperature_is_the_best(self, worst: bool) -> None:
+        logits, _ = held_out(50)
+        told = (logits, logits.argmin(-1)) if worst else (torch.tensor([[1.0, -1.0], [1.0, -1.0]]), torch.arange(2))
+        with pytest.raises(ValueError, match="logits tell nothing of labels: the larger the temperature, the better"):
+            fit_temperature(*told)
+
+    @pytest.mark.parametrize("value", [0, 0.0, -1.0, math.nan, math.inf, True, "2", None])
+    def test_a_wrong_temperature_is_named(self, value) -> None:
+        with pytest.raises(ValueError, match="temperature must be a finite number above 0, not"):
+            TemperatureScaling(value)
+
+
+class TestVector:
+    """A factor and a summand for each class."""
+
+    def test_known_factors_and_summands_are_found(self) -> None:
+        logits, labels = held_out(20_000, 3)
+        factors, summands = torch.tensor([0.5, 1.0, 2.0], dtype=DOUBLE), torch.tensor([1.0, 0.0, -1.0], dtype=DOUBLE)
+        found = fit_vector_scaling((logits - summands) / factors, labels)
+        np.testing.assert_allclose(found.scale.numpy(), factors.numpy(), rtol=0.05)
+        # A number that all summands share is nothing to the probabilities.
+        np.testing.assert_allclose((found.shift - found.shift[1]).numpy(), summands.numpy(), atol=0.06)
+
+    def test_it_is_the_smallest_cross_entropy_that_scipy_finds(self) -> None:
+        logits, labels = held_out(200, 3)
+
+        def plain(numbers: np.ndarray) -> float:
+            return cross_entropy(logits.numpy() * numbers[:3] + numbers[3:], labels.numpy())
+
+        expected = minimize(plain, np.array([1.0, 1, 1, 0, 0, 0])).fun
+        fitted = fit_vector_scaling(logits, labels)
+        found = plain(torch.cat((fitted.scale, fitted.shift)).numpy())
+        assert found == pytest.approx(expected, abs=1e-6)
+        assert found < cross_entropy(logits.numpy(), labels.numpy())
+        temperature = fit_temperature(logits, labels)
+        assert found <= cross_entropy(temperature(logits).numpy(), labels.numpy()) + 1e-7
+
+    @any_dtype
+    def test_it_begins_as_the_identity_in_any_dtype(self, dtype: torch.dtype) -> None:
+        logits, _ = random_batch(2, 3)
+        assert VectorScaling(5)(logits.to(dtype)).equal(logits.to(dtype))
+
+    def test_what_was_fitted_is_fixed(self) -> None:
+        fitted = fit_vector_scaling(*held_out(50))
+        assert not fitted.training
+        assert not any(parameter.requires_grad for parameter in fitted.parameters())
+
+    def test_labels_that_can_be_told_apart_without_error_give_finite_numbers(self) -> None:
+        logits, _ = held_out(50)
+        fitted = fit_vector_scaling(logits, logits.argmax(-1))
+        assert all(parameter.isfinite().all() for parameter in fitted.parameters())
+
+
+@pytest.mark.parametrize("fit", [fit_temperature, fit_vector_scaling])
+@pytest.mark.parametrize(("logits", "labels", "wrong", "match"), WRONG_LOGITS)
+def test_wrong_logits_and_labels_are_named(fit, logits, labels, wrong: type[Exception], match: str) -> None:
+    with pytest.raises(wrong, match=match):
+        fit(logits, labels)
+
+
+@pytest.mark.parametrize("fit", [fit_temperature, fit_vector_scaling])
+def test_logits_of_one_sample_without_an_axis_are_refused(fit) -> None:
+    with pytest.raises(ValueError, match="logits must have shape"):
+        fit(torch.tensor([0.0, 1.0, -3.0]), torch.tensor(0))
+
+
+class TestIsotonic:
+    """Steps, by scikit-learn."""
+
+    def test_it_is_scikit_learns(self) -> None:
+        problem, fresh = random_problem(0, 300, over=3), np.linspace(0, 1, 101)
+        regression = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
+        expected = regression.fit(problem.confidence, problem.correct).predict(fresh)
+        found = fit_isotonic(*problem.tensors())(torch.from_numpy(fresh))
+        np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-15)
+        assert (found.diff() >= 0).all()
+
+    def test_it_averages_what_stands_in_the_wrong_order(self) -> None:
+        confidence = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=DOUBLE)
+        scaling = fit_isotonic(confidence, torch.tensor([False, True, False, True]))
+        torch.testing.assert_close(scaling(confidence), torch.tensor([0, 0.5, 0.5, 1], dtype=DOUBLE))
+        beyond = torch.tensor([0.0, 0.05, 0.35, 0.9], dtype=DOUBLE)
+        torch.testing.assert_close(scaling(beyond), torch.tensor([0, 0, 0.75, 1], dtype=DOUBLE))
+
+    @any_dtype
+    @pytest.mark.parametrize("shape", [(), (6,), (2, 3)])
+    def test_confidences_keep_shape_and_dtype(self, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+        scaling = fit_isotonic(*random_problem(0, 50).tensors())
+        fresh = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=DOUBLE).to(dtype)
+        found = scaling(fresh.requires_grad_())
+        assert found.dtype == dtype
+        assert found.shape == shape
+        assert not found.requires_grad
+        assert (found >= 0).all()
+        assert (found <= 1).all()
+
+    @any_dtype
+    def test_confidences_of_any_dtype_are_fitted(self, dtype: torch.dtype) -> None:
+        confidence, correct = random_problem(0, 50).tensors()
+        found = fit_isotonic(confidence.to(dtype).requires_grad_(), correct)
+        expected = fit_isotonic(confidence.to(dtype).double(), correct)
+        assert found(confidence).equal(expected(confidence))
+
+    def test_a_regression_of_ones_own_is_taken(self) -> None:
+        regression = IsotonicRegression().fit([0.0, 1.0], [0.2, 0.4])
+        assert IsotonicScaling(regression)(torch.tensor(0.5)).item() == pytest.approx(0.3)
+
+    @pytest.mark.parametrize(("confidence", "correct", "wrong", "match"), WRONG_CONFIDENCES)
+    def test_wrong_confidences_are_named(self, confidence, correct, wrong: type[Exception], match: str) -> None:
+        with pytest.raises(wrong, match=match):
+            fit_isotonic(confidence, correct)
+
+    def test_without_scikit_learn_it_says_how_to_get_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "sklearn.isotonic", None)
+        with pytest.raises(ImportError, match=r"pip install 'fguidance\[calibration\]'"):
+            fit_isotonic(*random_problem(0, 5).tensors())
+
+
+class TestGuidance:
+    """A classifier with a temperature behind it guides as any other."""
+
+    PLAIN = {"alpha": 0.0, "entropy": 0.0, "tilt": 0.0}  # noqa: RUF012
+
+    @pytest.fixture
+    def classifier(self) -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+
+    @pytest.fixture
+    def x(self) -> Tensor:
+        return torch.randn(5, 3, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
+
+    @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+    @pytest.mark.parametrize(("joint", "marginal"), [(1.0, 1.0), (1.0, 0.5), (0.7, 2.0)])
+    def test_a_temperature_is_both_taus_divided_by_it(self, classifier, x, temperature, joint, marginal) -> None:
+        labels = torch.tensor([0, 1, 2, 3, 0])
+        guidance = Guidance(tau_joint=joint, tau_marginal=marginal, **self.PLAIN)
+        divided = Guidance(tau_joint=joint / temperature, tau_marginal=marginal / temperature, **self.PLAIN)
+        scaling, logits = TemperatureScaling(temperature), classifier(x).detach()
+        torch.testing.assert_close(guidance.score(scaling(logits), labels), divided.score(logits, labels))
+        behind = guidance.logit_gradient(scaling(logits).detach(), labels) / temperature
+        torch.testing.assert_close(behind, divided.logit_gradient(logits, labels))
+        found = guidance.gradient(nn.Sequential(classifier, scaling), x, labels)
+        torch.testing.assert_close(found, divided.gradient(classifier, x, labels))
+
+    @pytest.mark.parametrize("fit", [fit_temperature, fit_vector_scaling])
+    def test_what_was_fitted_guides_by_the_gradient_of_the_score(self, classifier, x, fit) -> None:
+        labels = torch.tensor([0, 1, 2, 3, 0])
+        scaled = nn.Sequential(classifier, fit(*held_out()))
+        guidance = Guidance("js", alpha=0.5, epsilon=0.9, tau_marginal=0.5)
+        seen = x.clone().requires_grad_()
+        (expected,) = torch.autograd.grad(guidance.score(scaled(seen), labels).sum(), seen)
+        torch.testing.assert_close(guidance.gradient(scaled, x, labels), expected)

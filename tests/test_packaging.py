@@ -60,7 +60,7 @@ def test_wheel_requires_four_libraries_and_states_its_licence(wheel: zipfile.Zip
     assert sorted(line.split(">=")[0] for line in needed) == ["numpy", "sympy", "torch", "typer"]
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Version"] == fguidance.__version__
-    assert set(metadata.get_all("Provides-Extra")) == {"testing", "book", "imagenet", "dev"}
+    assert set(metadata.get_all("Provides-Extra")) == {"testing", "calibration", "book", "imagenet", "dev"}
 
 
 def test_source_distribution_can_rebuild_the_wheel(distributions: Path) -> None:

@@ -65,8 +65,8 @@ def expected_calibration_error(
         equal_mass: bins of equally many samples (up to one), by rank, and not of equal width.
         debiased: subtract from each bin's gap what chance adds to it: the gap is taken for the mean of a normal
             distribution with the variance accuracy (1 - accuracy) / n_b, whose mean absolute value is larger
-            (:eq:`eq-ece-debiased`). Of a calibrated classifier's bias sqrt(2) - 1 is removed, two fifths. The result may be
-            negative; a bin of one sample tells no variance.
+            (:eq:`eq-ece-debiased`). Two fifths (sqrt(2) - 1) of a calibrated classifier's bias go. The result may
+            be negative; a bin of one sample tells no variance.
 
     Returns:
         Shape (...), the dtype of `confidence`, float32 at least.

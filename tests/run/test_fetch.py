@@ -32,6 +32,7 @@ class Published:
         ranges: answer requests for a part of it.
         breaks_after: bytes of an answer after which the connection ends.
         status: instead of an answer.
+        tag: that tells one version of the file from another.
         seen: the headers Range and Accept-Encoding of each request.
     """
 
@@ -40,6 +41,7 @@ class Published:
     ranges: bool = True
     breaks_after: int | None = None
     status: int | None = None
+    tag: str | None = None
     seen: list[tuple[str | None, str | None]] = field(default_factory=list)
 
 
@@ -53,7 +55,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(published.status)
             return
         size, start = len(published.content), 0
-        if asked and published.ranges:
+        same = self.headers["If-Range"] in (None, published.tag)
+        if asked and published.ranges and same:
             start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
         if start >= size > 0:
             self.send_response(416)
@@ -62,6 +65,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(size - start))
+        if published.tag is not None:
+            self.send_header("ETag", published.tag)
         self.end_headers()
         self.wfile.write(published.content[start:][: published.breaks_after])
 
@@ -152,6 +157,19 @@ class TestInterrupted:
         assert bring().read_bytes() == CONTENT
         assert [asked for asked, _ in server.seen] == [None, f"bytes={there}-"]
         assert names(cache) == [FILE, "pins.json"]
+
+    @pytest.mark.parametrize(("tag", "later", "sent"), (('"1"', '"1"', 40), ('"1"', '"2"', 0), ('W/"1"', '"2"', 40)))
+    def test_the_rest_is_asked_for_of_the_same_file_alone(
+        self, tag: str, later: str, sent: int, server: Published, publish, cache: Path
+    ) -> None:
+        publish()
+        server.tag, server.breaks_after = tag, 40 * BLOCK
+        with pytest.raises(OSError):
+            bring()
+        server.tag, server.breaks_after = later, None
+        server.content = CONTENT if sent else CONTENT[::-1]
+        assert bring().read_bytes() == server.content
+        assert names(cache) == ["network.pt", "pins.json"]
 
     def test_nothing_arrived(self, server: Published, publish, cache: Path) -> None:
         server.breaks_after = 0

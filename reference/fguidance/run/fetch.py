@@ -72,24 +72,44 @@ class _Resuming:
         import requests
 
         done = self.partial.stat().st_size if self.partial.exists() else 0
-        # Sizes are of the file itself, so it must not be sent compressed.
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
         try:
-            with requests.get(url, headers=headers, stream=True, timeout=SECONDS) as response:
+            with requests.get(url, headers=self._headers(done), stream=True, timeout=SECONDS) as response:
                 if response.status_code == requests.codes.requested_range_not_satisfiable:  # all of it is there
                     self._require_size(url, response.headers.get("Content-Range", ""), done)
                 else:
                     response.raise_for_status()
+                    self._remember(response.headers.get("ETag", ""))
                     goes_on = response.status_code == requests.codes.partial_content
                     _write(response, self.partial, done if goes_on else 0, self.progress)
         except requests.RequestException as error:
             raise OSError(f"{url} cannot be downloaded: {error}; another try goes on from where it stopped") from error
         self.partial.replace(output_file)
+        self._tag.unlink(missing_ok=True)
+
+    @property
+    def _tag(self) -> Path:
+        return self.partial.with_name(f"{self.partial.name}.etag")
+
+    def _headers(self, done: int) -> dict[str, str]:
+        """Sizes are of the file itself, so it must not be sent compressed; a rest is only of the same file."""
+        headers = {"Accept-Encoding": "identity"}
+        if done:
+            headers["Range"] = f"bytes={done}-"
+            if self._tag.exists():
+                headers["If-Range"] = self._tag.read_text(encoding="latin-1")
+        return headers
+
+    def _remember(self, tag: str) -> None:
+        if tag.startswith('"'):  # a weak tag does not promise the same bytes
+            self._tag.write_text(tag, encoding="latin-1")
+        else:
+            self._tag.unlink(missing_ok=True)
 
     def _require_size(self, url: str, told: str, done: int) -> None:
         size = told.rpartition("/")[2]
         if size.isdigit() and int(size) != done:
             self.partial.unlink()
+            self._tag.unlink(missing_ok=True)
             raise OSError(f"{url} has {size} bytes, but {done} were here already; another try begins anew")
 
 

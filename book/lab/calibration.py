@@ -17,6 +17,7 @@ from fguidance.diffusion import Schedule
 from fguidance.run import load_config
 from fguidance.run.assets import file_and_part, locate
 from fguidance.run.networks import load_classifier, load_model
+from lab import quiet  # noqa: F401
 from lab.checkpoint import predicted_images
 from lab.parts import Part
 from lab.vanishing import Answer, ask

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,11 +18,8 @@ from fguidance.run.cost import Cost, cost
 from fguidance.run.evaluate import Measures, evaluate_folder, read_measures
 from fguidance.run.job import Worker, run_job
 from fguidance.run.tables import Row, Table, load_table
+from lab import quiet  # noqa: F401
 from lab.style import COLOURS, WIDTH
-
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a kernel without widgets
-    import diffusers.models.unets.unet_2d  # noqa: F401
 
 LAB = Path(__file__).parent
 RESULTS = Path(__file__).parents[1] / "results" / "imagenet128"

@@ -123,7 +123,6 @@ class Seen:
     answer: Answer
     logits: Tensor
     accuracy: float
-    ece: float
     smooth: float
     loss: float
 
@@ -138,7 +137,6 @@ def look(classifier: nn.Module, view: View, labels: Tensor, beta: float = 1e-2) 
         ask(classifier, view.images, labels),
         logits,
         correct.double().mean().item(),
-        fg.expected_calibration_error(confidence, correct).item(),
         fg.smooth_ece(confidence, correct).item(),
         fg.smooth_ece_loss(logits, labels, beta).item(),
     )
@@ -146,13 +144,13 @@ def look(classifier: nn.Module, view: View, labels: Tensor, beta: float = 1e-2) 
 
 def table(rows: Sequence[Seen]) -> str:
     """The measures of every view, as a Markdown table."""
-    titles = "accuracy | confidence | entropy | gradient norm | ECE | smECE | paper's loss"
-    lines = [f"| t | sees | {titles} |", "| --- | --- |" + " --- |" * 7]
+    titles = "accuracy | confidence | entropy | gradient norm | smECE | paper's loss"
+    lines = [f"| t | sees | {titles} |", "| --- | --- |" + " --- |" * 6]
     for row in rows:
         answer = row.answer
         numbers = (
             f"{row.accuracy:.3f}", f"{answer.confidence.mean():.3f}", f"{answer.entropy.mean():.2f}",
-            f"{answer.gradient_norm.median():.1e}", f"{row.ece:.3f}", f"{row.smooth:.3f}", f"{row.loss:.3f}",
+            f"{answer.gradient_norm.median():.1e}", f"{row.smooth:.3f}", f"{row.loss:.3f}",
         )  # fmt: skip
         lines.append(f"| {row.view.step} | {row.view.kind} | " + " | ".join(numbers) + " |")
     return "\n".join(lines)

@@ -169,7 +169,7 @@ def smooth_error_decreases(second: Expr = TWICE) -> Claim:
             $\mathrm{smECE}_\sigma = \sigma$, and it is at most 1.
             """
         ),
-        source=f"{SOURCE}; the proof is ours",
+        source=f"{OURS}, after {SOURCE}",
         verdict="verified",
         proof=fill(
             r"""
@@ -215,7 +215,7 @@ def smooth_error_gradient(bound: Expr = LIPSCHITZ) -> Claim:
             $\big( <bound> \big) \frac1n \sum_i \lvert \Delta \hat p_i \rvert$. Where $\sigma$ is the bandwidth that
             equals its error, it moves by
             $\frac{\partial_{\hat p}\, \mathrm{smECE}_\sigma}{1 - \partial_\sigma\, \mathrm{smECE}_\sigma}$, which is
-            less.
+            no more.
             """,
             bound=bound,
         ),

@@ -9,7 +9,8 @@ from fguidance.calibration.relplot import relplot_bandwidth, relplot_error
 from fguidance.divergence import holds
 
 COARSEST, FINEST = 2**13, 2**17
-CELLS_PER_BANDWIDTH = 8
+CELLS_PER_BANDWIDTH = 8  # where the error is as small as the bandwidth
+CELLS_PER_GIVEN_BANDWIDTH = 64
 ROWS = 16
 FIRST, STEPS, TOLERANCE = 0.05, 60, 1e-12
 SMALLEST_BANDWIDTH = 4 / FINEST
@@ -67,7 +68,7 @@ def _by_definition(place: Tensor, residual: Tensor, bandwidth: float | None) -> 
 
 def _error_at(place: Tensor, residual: Tensor, bandwidth: float) -> Tensor:
     cells = COARSEST
-    while cells < FINEST and cells * bandwidth < CELLS_PER_BANDWIDTH:
+    while cells < FINEST and cells * bandwidth < CELLS_PER_GIVEN_BANDWIDTH:
         cells *= 2
     coefficients = grid.spectrum(grid.deposit(place, residual, cells)) / place.shape[-1]
     return _total(coefficients, place.new_full(place.shape[:-1], bandwidth))

@@ -18,9 +18,6 @@ from sklearn.model_selection import train_test_split
 from fguidance.evaluation import read_samples, write_samples
 from lab.parts import Part, Parts
 
-CLASSES = (
-    "T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
-)  # fmt: skip
 URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts the files."""

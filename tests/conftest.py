@@ -2,12 +2,14 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
 
+from fguidance import cli, describe, symbolic
 from fguidance.deadline import OutOfTime
 
 torch.set_num_threads(1)
@@ -32,3 +34,23 @@ def pytest_configure() -> None:
             report(found)
 
     sys.unraisablehook = unless_interrupted
+
+
+PATIENCE = 4
+"""How many times as long SymPy may take in a test that is not about that limit: machines are of many speeds."""
+LIMITS = [
+    (symbolic, "SECONDS"), (cli, "SECONDS"),
+    (describe, "SECONDS"), (describe, "SECONDS_FOR_CODE"), (describe, "ALTOGETHER"),
+]  # fmt: skip
+for _module, _name in LIMITS:
+    setattr(_module, _name, PATIENCE * getattr(_module, _name))
+
+
+@pytest.fixture(scope="class")
+def limits_of_users() -> Iterator[None]:
+    """The limits on SymPy's time that hold outside the tests, for tests of what happens there."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in LIMITS:
+            now = getattr(module, name)
+            patch.setattr(module, name, now // PATIENCE if isinstance(now, int) else now / PATIENCE)
+        yield

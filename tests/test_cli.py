@@ -141,6 +141,7 @@ class TestDerive:
     def test_a_formula_that_begins_with_a_minus(self, run: Any) -> None:
         assert json.loads(run("derive", "-log(t)", "--json").out)["generator"] == "-log(t)"
 
+    @pytest.mark.usefixtures("limits_of_users")
     @pytest.mark.parametrize(
         "generator",
         (
@@ -160,6 +161,7 @@ class TestDerive:
         seconds = [getattr(spent, name) - getattr(start, name) for name in ("user", "children_user")]
         assert sum(seconds) < 6
 
+    @pytest.mark.usefixtures("limits_of_users")
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
     def test_a_formula_on_which_sympy_cannot_be_interrupted(self, run: Any) -> None:
         ended = run("derive", "(t**0.9999-1)**2/(t**0.9998+1)")

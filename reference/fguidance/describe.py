@@ -175,12 +175,12 @@ class _Budget:
     def __init__(self, seconds: float) -> None:
         self._until = time.thread_time() + seconds
 
-    def __call__(self, derive: Callable[[], Any], most: float = SECONDS) -> Any:
-        left = self._until - time.thread_time()
+    def __call__(self, derive: Callable[[], Any], most: float | None = None) -> Any:
+        left = min(self._until - time.thread_time(), most or SECONDS)
         if left <= 0:
             return None
         try:
-            return symbolic.understandable("generator", lambda: within(min(left, most), "derivation", derive))
+            return symbolic.understandable("generator", lambda: within(left, "derivation", derive))
         except ValueError:
             return None
 

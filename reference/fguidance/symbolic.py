@@ -28,7 +28,7 @@ __all__ = ["as_generator", "parse_generator", "t"]
 log_ratio = sp.Symbol("log_ratio", real=True)
 ENDS = (sp.Integer(0), sp.oo)
 SECONDS = 2.2
-"""Processor time for the checks of a generator, and again for what is derived from it."""
+"""Processor time for the checks of a generator; what is derived from it has as much, and what the checks left."""
 ROUNDING = 1e-15
 """What floating-point numbers, in a SymPy expression or as parameters, may leave of f(1); text is exact."""
 
@@ -68,11 +68,11 @@ def _holds_floats(source: str | sp.Expr) -> bool:
     return isinstance(source, sp.Expr) and source.has(sp.Float)
 
 
-def understandable(generator: object, work: Callable[[], Result]) -> Result:
+def understandable(generator: object, work: Callable[[], Result], seconds: float | None = None) -> Result:
     """Bound SymPy's work in time, and say in a ValueError what was too much for it and for which generator."""
     precision = mpmath.mp.prec
     try:
-        return within(SECONDS, f"generator {generator!s:.200} cannot be analysed", work)
+        return within(seconds or SECONDS, f"generator {generator!s:.200} cannot be analysed", work)
     except (ArithmeticError, MemoryError, RecursionError, NotImplementedError, TypeError, AttributeError) as error:
         raise ValueError(f"generator {generator!s:.200} cannot be analysed: {type(error).__name__}: {error}") from error
     except (OutOfTime, TimeLimitError):

@@ -85,6 +85,20 @@ class TestSources:
         assert mpmath.mp.prec == precision
         assert (t.is_positive, t.is_real, t.is_zero) == (True, True, False)
 
+    def test_what_the_checks_leave_is_for_what_follows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(symbolic, "SECONDS", 1.0)
+        monkeypatch.setattr(symbolic, "check_generator", lambda *_: None)
+
+        def work(seconds: float) -> float:
+            until = time.thread_time() + seconds
+            while time.thread_time() < until:
+                pass
+            return seconds
+
+        assert symbolic.derived_from("t*log(t)", None, lambda _: work(1.3)) == (t * sp.log(t), 1.3)
+        with pytest.raises(ValueError, match=r"not done within 1\."):
+            symbolic.derived_from("t*log(t)", None, lambda _: work(3.0))
+
     def test_unexpected_errors_of_sympy_become_a_value_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object) -> None:
             raise NotImplementedError("no limit")

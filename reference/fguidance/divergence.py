@@ -1,7 +1,6 @@
 """f-divergences by name or from a generator of one's own: value, weight and logit gradient."""
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -83,15 +82,12 @@ class Divergence:
             ValueError: it cannot be parsed, f(1) is not 0, f is not convex, the analysis takes over 4.4 s, or no form
                 that was derived gives the numbers that 60 digits of the generator give; the message names the place.
         """
-        from fguidance import symbolic
         from fguidance.numerical import define
+        from fguidance.symbolic import derived_from
 
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, not {type(name).__name__}")
-        began = time.thread_time()
-        expression = symbolic.as_generator(generator, parameters)
-        left = symbolic.SECONDS - (time.thread_time() - began)
-        definition = symbolic.understandable(expression, lambda: define(expression), symbolic.SECONDS + max(left, 0))
+        expression, definition = derived_from(generator, parameters, define)
         return cls(name, definition, "given by the user", lambda: expression)
 
     def value(self, log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ exponent, and the pieces whose slope differences lose no digits.
 
 import functools
 import itertools
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -62,6 +63,21 @@ def as_generator(
         return expression
 
     return understandable(source if isinstance(source, str) else "expression", checked)
+
+
+def derived_from(
+    source: str | sp.Expr, parameters: Mapping[str, float] | None, derive: Callable[[sp.Expr], Result]
+) -> tuple[sp.Expr, Result]:
+    """A generator that passes the checks, and what `derive` makes of it, in twice `SECONDS` together.
+
+    Raises:
+        TypeError: as `as_generator`.
+        ValueError: as `as_generator`, or what `derive` does is too much for SymPy or takes too long.
+    """
+    began = time.thread_time()
+    generator = as_generator(source, parameters)
+    left = SECONDS - (time.thread_time() - began)
+    return generator, understandable(generator, lambda: derive(generator), SECONDS + max(left, 0.0))
 
 
 def _holds_floats(source: str | sp.Expr) -> bool:

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 import fguidance as fg
-from fguidance.calibration import binned_smooth_ece_loss, reliability_curve, top_label
+from fguidance.calibration import binned_smooth_ece_loss, classwise, reliability_curve, top_label
 from fguidance.calibration.reliability import ReliabilityCurve
 from fguidance.diffusion import Schedule
 from fguidance.run import load_config
@@ -159,6 +159,11 @@ def table(rows: Sequence[Seen]) -> str:
 def curve(seen: Seen, labels: Tensor) -> ReliabilityCurve:
     """The reliability curve of a view."""
     return reliability_curve(*top_label(seen.logits, labels), resamples=200)
+
+
+def errors_by_class(seen: Seen, labels: Tensor) -> Tensor:
+    """smECE of the probability of each class, whichever is the largest, ``(classes,)``."""
+    return fg.smooth_ece(*classwise(seen.logits, labels))
 
 
 def binned(beta: float, bins: int) -> Loss:

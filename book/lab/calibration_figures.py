@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import fguidance as fg
-from fguidance.calibration import reliability_diagram
+from fguidance.calibration import classwise, reliability_curve, reliability_diagram
 from lab import calibration
 from lab.calibration import Seen
 from lab.style import COLOURS, WIDTH
@@ -57,6 +57,24 @@ def diagrams(given: Mapping[str, Seen], labels: Tensor) -> Figure:
         reliability_diagram(calibration.curve(seen, labels), panel)
         panel.set_title(f"{title}\nsmECE {seen.smooth:.3f}", fontsize=9)
         panel.set(ylabel="" if panel is not panels[0] else "accuracy", xticks=(0, 0.5, 1))
+    return figure
+
+
+def by_class(given: Mapping[str, Seen], labels: Tensor, names: Sequence[str]) -> Figure:
+    """The error of every class in each view, and the reliability diagram of the worst in the first view."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
+    for (title, seen), name, mark in zip(given.items(), ("js", "fkl", "rkl"), "os^", strict=False):
+        errors = calibration.errors_by_class(seen, labels)
+        left.plot(errors, range(len(names)), mark, color=COLOURS[name], label=title, linestyle="")
+    left.set_yticks(range(len(names)), names)
+    left.set(xlabel="smECE of the class")
+    left.set_xlim(left=0)
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    first = next(iter(given.values()))
+    worst = int(calibration.errors_by_class(first, labels).argmax())
+    confidence, correct = (values[worst] for values in classwise(first.logits, labels))
+    reliability_diagram(reliability_curve(confidence, correct, resamples=200), right)
+    right.set(title=f"{names[worst]}, {next(iter(given))}", xlabel="its probability", ylabel="share that are one")
     return figure
 
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fguidance.calibration import fit_temperature
 from fguidance.diffusion import ADMClassifierConfig, ADMConfig, Schedule, predict_clean
 from fguidance.diffusion.adm import WHOLE as UNET_WHOLE
 from fguidance.diffusion.adm_blocks import decoder_blocks, empty_network, encoder_blocks
@@ -26,7 +27,6 @@ from fguidance.run.small import SmallClassifier, SmallShape
 from lab import digits_data, fashion_data
 from lab.checkpoint_names import published_names
 from lab.checkpoint_training import Training, train_classifier, train_noise_aware, train_unet
-from lab.digits_training import fit_temperature
 from lab.parts import Part, Parts
 
 State = dict[str, Tensor]
@@ -125,7 +125,7 @@ def calibrated(classifier: SmallClassifier, model: nn.Module, part: Part, schedu
         classifier(predicted_images(model, schedule, x_t[at], steps[at], labels[at]))
         for at in torch.arange(len(labels)).split(CHUNK)
     ]  # fmt: skip
-    temperature = fit_temperature(torch.cat(logits), labels)
+    temperature = fit_temperature(torch.cat(logits), labels).temperature
     for parameter in classifier.head.parameters():
         parameter.div_(temperature)
     return temperature

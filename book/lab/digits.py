@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fguidance import Guidance
+from fguidance.calibration import fit_temperature
 from fguidance.diffusion import ImageGuidance, Schedule, sample
 from lab.digits_data import load
 from lab.digits_metrics import Metrics, as_row, jackknife_error, judge, measure
@@ -17,7 +18,6 @@ from lab.digits_networks import Denoiser, GuidingClassifier, JudgingClassifier
 from lab.digits_training import (
     ClassifierTraining,
     DenoiserTraining,
-    fit_temperature,
     predicted_clean_images,
     train_classifier,
     train_denoiser,
@@ -162,7 +162,11 @@ def calibrate(trained: Trained, digits: Parts, config: Config) -> Calibration:
     )
     logits, clean = trained.guiding(images), trained.guiding(digits.calibration.images)
     return Calibration(
-        logits, labels, steps, fit_temperature(logits, labels), fit_temperature(clean, digits.calibration.labels)
+        logits,
+        labels,
+        steps,
+        fit_temperature(logits, labels).temperature,
+        fit_temperature(clean, digits.calibration.labels).temperature,
     )
 
 

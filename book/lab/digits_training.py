@@ -1,4 +1,4 @@
-"""Training of the denoiser and of the classifiers, and the temperature of the one that guides."""
+"""Training of the denoiser and of the classifiers, and what the one that guides will see."""
 
 import copy
 from collections.abc import Iterator
@@ -97,21 +97,6 @@ def predicted_clean_images(
         for x, e, step in zip(x_t, predicted_noise, steps.tolist(), strict=True)
     ])  # fmt: skip
     return predicted.clamp(-1.0, 1.0), labels, steps
-
-
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """Return the temperature T > 0 that minimises the cross-entropy of ``logits / T``."""
-    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = F.cross_entropy(logits.double() / log_temperature.exp(), labels)
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    return log_temperature.exp().item()
 
 
 def batches(size: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:

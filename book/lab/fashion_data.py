@@ -28,6 +28,9 @@ SHA256 = {
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 """Of what is in the compressed files: Debian compresses them anew, the content is the same."""
+CLASSES = (
+    "T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)  # fmt: skip
 REFERENCE = 1000
 LAB = Path(__file__).parent
 CONFIG = str(LAB / "fashion_mnist.toml")

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lab.finetuning import BEFORE, GUIDED, SEES, Found, Kind, difference
 from lab.style import COLOURS, WIDTH
@@ -41,8 +42,9 @@ def guided(found: Found) -> Figure:
             panel.plot(change.mean, place, "o", color=SHADES[kind.sees])
         panel.axvline(0, color="0.6", linestyle=":", linewidth=1)
         panel.set_title(name, fontsize=9)
+        panel.xaxis.set_major_locator(MaxNLocator(2))
     panels[0].set_yticks(range(len(kinds)), _labels(kinds))
-    figure.supxlabel("change against the classifier as it was", fontsize=9)
+    panels[1].set_xlabel("change against the classifier as it was")
     _name_shades(figure)
     return figure
 

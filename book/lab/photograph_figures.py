@@ -51,7 +51,7 @@ def ascent(missing: Tensor, norms: Tensor) -> Figure:
     """What each image lacks of certainty, and the gradient's length, on the way up; both ``(steps, batch)``."""
     figure, panels = plt.subplots(1, 2, figsize=(WIDTH, 3.2), sharex=True)
     names = [photograph.name for photograph in PHOTOGRAPHS]
-    shades = (COLOURS[name] for name in ("rkl", "fkl", "js", "entropy", "ma", "tilted"))
+    shades = (COLOURS[name] for name in ("rkl", "fkl", "js", "ma", "entropy"))
     for column, (name, shade) in enumerate(zip(names, shades, strict=True)):
         for panel, values in zip(panels, (missing, norms), strict=True):
             panel.semilogy(values[:, column], color=shade, label=name)

@@ -37,11 +37,10 @@ PHOTOGRAPHS = (
     Photograph("coffee", skimage.data.coffee, (504, 967, 968)),
     Photograph("rocket", skimage.data.rocket, (657, 744, 812)),
     Photograph("camera on its tripod", skimage.data.camera, (732, 759, 872)),
-    Photograph("clock", skimage.data.clock, (409, 892)),
     Photograph("palace", lambda: load_sample_image("china.jpg"), (663, 698)),
 )
 """Tabby, tiger and Egyptian cat; mug, espresso and cup; missile, projectile and space shuttle; two cameras and a
-tripod; two clocks; monastery and palace."""
+tripod; monastery and palace."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +190,7 @@ def table(rows: Sequence[Seen]) -> str:
         answer = row.answer
         lines.append(
             f"| {row.step} | {row.correct.double().mean():.3f} | {answer.confidence.mean():.3f} "
-            f"| {answer.entropy.mean():.2f} | {answer.gradient_norm.median():.1e} | {row.smooth:.3f} |"
+            f"| {answer.entropy.mean():.2f} | {answer.gradient_norm.quantile(0.5):.2f} | {row.smooth:.3f} |"
         )
     return "\n".join(lines)
 

@@ -71,6 +71,14 @@ def test_what_is_measured_of_a_view(networks, part: Part) -> None:
     plt.close(calibration_figures.diagrams({"one": seen, "two": seen}, part.labels))
     plt.close(calibration_figures.by_noise({"one": [seen], "two": [seen]}))
     plt.close(calibration_figures.losses(1e-2))
+    plt.close(calibration_figures.by_class({"one": seen, "two": seen}, part.labels, [str(k) for k in range(10)]))
+
+
+def test_errors_by_class_are_those_of_one_class_against_the_rest(networks, part: Part) -> None:
+    seen = calibration.look(networks.classifier, calibration.View(0, "clean", part.images), part.labels)
+    found = calibration.errors_by_class(seen, part.labels)
+    alone = fg.smooth_ece(seen.logits.softmax(-1)[:, 3].contiguous(), part.labels == 3)
+    torch.testing.assert_close(found[3], alone)
 
 
 def test_problems_are_what_they_are_called() -> None:

@@ -15,7 +15,6 @@ from lab.digits_networks import Denoiser, GuidingClassifier
 from lab.digits_training import (
     ClassifierTraining,
     DenoiserTraining,
-    fit_temperature,
     predicted_clean_images,
     train_denoiser,
 )
@@ -60,14 +59,6 @@ def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
     assert error.item() == pytest.approx(values.std().item() / math.sqrt(200), rel=1e-9)
     grouped = jackknife_error(lambda left_out: values[~left_out].mean(), 200, groups=20)
     assert grouped.item() == pytest.approx(error.item(), rel=0.5)
-
-
-def test_the_temperature_of_scaled_logits_is_the_scale() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = 2 * torch.randn(20_000, 5, generator=generator)
-    labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
-    assert fit_temperature(logits, labels) == pytest.approx(1, rel=0.03)
-    assert fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.03)
 
 
 def test_predicted_clean_images_belong_to_their_labels() -> None:

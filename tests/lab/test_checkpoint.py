@@ -136,7 +136,7 @@ class TestInterrupted:
 
 def test_every_network_of_a_recipe_is_made_and_read(tmp_path: Path) -> None:
     """The whole way of the packaged file, in a few steps: trained, named, written, and read by the configurations."""
-    recipe = replace(RECIPES["digits"], steps=(2, 100, 2))  # of a classifier that knows nothing no temperature is the best
+    recipe = replace(RECIPES["digits"], steps=(20, 300, 2))  # too few know nothing, and no temperature is best
     state, facts = make(recipe, tmp_path)
     assert {path.stem for path in tmp_path.iterdir()} == {
         "UNet", "guiding classifier", "judging classifier", "noise-aware classifier"

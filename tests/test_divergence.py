@@ -991,6 +991,12 @@ class TestErrors:
         with pytest.raises(ValueError, match="log_p must be log-probabilities"):
             getattr(self.divergence, method)(torch.tensor([0.2, 0.8]), self.log_q)
 
+    @pytest.mark.parametrize("method", ("value", "weight"))
+    def test_log_probabilities_of_two_shapes(self, method: str) -> None:
+        message = r"log_q must have the shape of log_p, \(2, 2\), not \(2,\)"
+        with pytest.raises(ValueError, match=message):
+            getattr(self.divergence, method)(self.log_q.expand(2, 2), self.log_q)
+
     @pytest.mark.parametrize("name", [n for n, m in MEMBERS.items() if m.divergence.needs_full_support])
     @pytest.mark.parametrize("method", ("weight", "logit_gradient"))
     def test_a_zero_in_the_target_of_a_divergence_that_is_infinite_there(self, name: str, method: str) -> None:

@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".make" / "mutation"
 MUTATED = ("_generated", "divergence", "guidance")
 TESTS = (
+    "test_prelude.py",
     "test_generated.py",
     "test_divergence.py",
     "test_guidance.py",

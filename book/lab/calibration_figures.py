@@ -89,6 +89,6 @@ def by_noise(given: Mapping[str, Sequence[Seen]]) -> Figure:
             panel.plot(steps, confidence, color=colour, label=f"{kind}: confidence")
             panel.plot(steps, [row.accuracy for row in chosen], color=colour, linestyle=":", label=f"{kind}: accuracy")
         panel.set(title=title, xlabel="t", ylim=(0, 1.02))
-    panels[0].set_ylabel("share of images")
+    panels[0].set_ylabel("mean confidence, accuracy")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

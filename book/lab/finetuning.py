@@ -21,6 +21,7 @@ from fguidance.run.tables import load_table
 from lab.calibration import Networks
 from lab.checkpoint import predicted_images
 from lab.parts import Part, Parts
+from lab.vanishing import LOG_PROBABILITY
 
 NO_LABEL = 10
 METHODS = {
@@ -28,6 +29,7 @@ METHODS = {
     "smooth_ece": "+ the paper's loss",
     "binned_smooth_ece": "+ the binned loss",
     "temperature": "one temperature",
+    "unguided": "(no guidance)",
 }
 SEES = ("clean", "predicted")
 
@@ -45,8 +47,9 @@ class Kind:
         return METHODS.get(self.method, "as it was")
 
 
-BEFORE = Kind()
-KINDS = (BEFORE, *(Kind(method, sees) for sees in SEES for method in METHODS))
+BEFORE, UNGUIDED = Kind(), Kind("unguided")
+WAYS = ("cross_entropy", "smooth_ece", "binned_smooth_ece", "temperature")
+KINDS = (BEFORE, *(Kind(method, sees) for sees in SEES for method in WAYS))
 
 
 @dataclass(frozen=True)
@@ -138,13 +141,13 @@ def own_numbers(classifier: nn.Module, part: Part) -> Measured:
 
 
 def guided_numbers(
-    classifier: nn.Module, networks: Networks, judge: Judge, reference: Tensor, seed: int, config: Config
+    classifier: nn.Module | None, networks: Networks, judge: Judge, reference: Tensor, seed: int, config: Config
 ) -> Measured:
-    """The measures of images that the classifier alone guided, by the gradient of its log-probability."""
+    """The measures of images that the classifier alone guided, by the gradient of its log-probability, or nothing."""
     labels = torch.arange(config.samples) % NO_LABEL
     images = sample(
         WithoutLabels(networks.model), networks.schedule.respace(config.steps), labels,
-        guidance=fg.Guidance(tau_joint=1.0, tau_marginal=1.0), classifier=classifier,
+        guidance=None if classifier is None else LOG_PROBABILITY, classifier=classifier,
         guidance_scale=config.guidance_scale, shape=(1, *reference.shape[1:3]),
         seeds=range(seed * config.samples, (seed + 1) * config.samples), progress=False,
     )  # fmt: skip
@@ -160,7 +163,7 @@ def run(networks: Networks, parts: Parts, config: Config, kinds: Iterable[Kind] 
         For each kind a row per seed: its own numbers, on clean images and, as "predicted accuracy" and so on, on
         predicted ones, and those of the images that it guided.
     """
-    judge, reference = load_judge(load_config("digits").features), digits_images()
+    judge, reference = _judge()
     found: dict[Kind, list[Measured]] = {kind: [] for kind in kinds}
     views = {seed: seen(networks, parts, seed) for seed in config.seeds}
     for kind, seed in tqdm([(kind, seed) for kind in found for seed in config.seeds], "classifiers"):
@@ -172,6 +175,16 @@ def run(networks: Networks, parts: Parts, config: Config, kinds: Iterable[Kind] 
             | guided_numbers(classifier, networks, judge, reference, seed, config)
         )
     return found
+
+
+def unguided(networks: Networks, config: Config) -> list[Measured]:
+    """The measures of images that nothing guided, a row per seed."""
+    judge, reference = _judge()
+    return [guided_numbers(None, networks, judge, reference, seed, config) for seed in config.seeds]
+
+
+def _judge() -> tuple[Judge, Tensor]:
+    return load_judge(load_config("digits").features), digits_images()
 
 
 def table(found: Found, names: Sequence[str]) -> str:
@@ -186,7 +199,7 @@ def table(found: Found, names: Sequence[str]) -> str:
 
 def _cell(values: Tensor) -> str:
     error = values.std() / len(values) ** 0.5
-    return f"{values.mean():.3f}" + (f" ± {error:.3f}" if error > 0 else "")
+    return f"{values.mean():.3f}" + (f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{error:.3f}" if error > 0 else "")
 
 
 @dataclass(frozen=True)
@@ -208,6 +221,15 @@ def difference(found: Found, first: Kind, second: Kind, name: str) -> Difference
     mean, error = values.mean().item(), (values.std() / len(values) ** 0.5).item()
     reach = error * float(student.ppf(0.975, len(values) - 1))
     return Difference(mean, mean - reach, mean + reach)
+
+
+def misses(found: Found) -> str:
+    """How many intervals of the differences to the classifier as it was leave out zero, of how many, and which."""
+    kinds = [kind for kind in found if kind != BEFORE]
+    changes = {(kind, name): difference(found, kind, BEFORE, name) for kind in kinds for name in GUIDED}
+    clear = [f"{kind.title}, {kind.sees}: {name} {change}" for (kind, name), change in changes.items()
+             if change.low > 0 or change.high < 0]  # fmt: skip
+    return "\n".join((f"{len(clear)} of {len(changes)} intervals leave out zero:", *clear))
 
 
 def published() -> str:

@@ -32,23 +32,24 @@ def known(found: Found) -> Figure:
 
 def guided(found: Found) -> Figure:
     """By how much what each kind guided differs from what the classifier guided as it was, with 95 % intervals."""
-    names = GUIDED[:3]
-    figure, panels = plt.subplots(1, len(names), figsize=(WIDTH, 3.6), sharey=True)
+    figure, grid = plt.subplots(2, 2, figsize=(WIDTH, 6.0), sharey=True)
     kinds = [kind for kind in found if kind != BEFORE][::-1]
-    for panel, name in zip(panels, names, strict=True):
+    for panel, name in zip(grid.flat, GUIDED, strict=True):
         for place, kind in enumerate(kinds):
             change = difference(found, kind, BEFORE, name)
             panel.plot((change.low, change.high), (place, place), color=SHADES[kind.sees], linewidth=1)
             panel.plot(change.mean, place, "o", color=SHADES[kind.sees])
         panel.axvline(0, color="0.6", linestyle=":", linewidth=1)
-        panel.set_title(name, fontsize=9)
-        panel.xaxis.set_major_locator(MaxNLocator(2))
-    panels[0].set_yticks(range(len(kinds)), _labels(kinds))
-    panels[1].set_xlabel("change against the classifier as it was")
+        panel.set_title(name)
+        panel.xaxis.set_major_locator(MaxNLocator(4))
+    grid[0, 0].set_yticks(range(len(kinds)), _labels(kinds))
+    for panel in grid[1]:
+        panel.set_xlabel("change")
     _name_shades(figure)
     return figure
 
 
 def _name_shades(figure: Figure) -> None:
     marks = [plt.Line2D([], [], marker="o", linestyle="", color=SHADES[sees]) for sees in SEES]
-    figure.legend(marks, [f"calibrated on {sees} images" for sees in SEES], loc="outside lower center", ncols=2)
+    names = [f"calibrated on {sees} images" for sees in SEES]
+    figure.legend(marks, names, loc="outside lower center", ncols=2)

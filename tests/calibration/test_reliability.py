@@ -207,6 +207,16 @@ def test_wrong_numbers_are_named(option: str, values: list) -> None:
             reliability_curve(ONES, RIGHT, **{option: value})
 
 
+@pytest.mark.parametrize("sigma", (0.01, 0.1))
+def test_neighbours_are_counted_by_their_nearness(sigma: float) -> None:
+    problem = random_problem(7, 200)
+    curve = curve_of(problem, sigma)
+    at = curve.confidence.numpy()[:, None]
+    mirrored = np.concatenate((problem.confidence, -problem.confidence, 2 - problem.confidence))
+    expected = np.exp(-(((at - mirrored) / sigma) ** 2) / 2).sum(1)
+    np.testing.assert_allclose(curve.neighbours.numpy(), expected, atol=2e-3 * expected.max())
+
+
 class TestDiagram:
     """What is drawn, without a screen."""
 
@@ -227,9 +237,20 @@ class TestDiagram:
         assert axes.get_xlim() == axes.get_ylim() == (0, 1)
         assert (axes.get_xlabel(), axes.get_ylabel()) == ("confidence", "accuracy")
         drawn = {line.get_label(): line for line in axes.lines}
-        shown = (curve.density > 0.01 * curve.density.max()).numpy()
-        np.testing.assert_array_equal(drawn["mine"].get_xdata(), curve.confidence.numpy()[shown])
-        np.testing.assert_array_equal(drawn["mine"].get_ydata(), curve.accuracy.numpy()[shown])
+        np.testing.assert_array_equal(drawn["mine"].get_xdata(), curve.confidence.numpy())
+        shown = (curve.neighbours >= 0.5).numpy()
+        np.testing.assert_array_equal(drawn["mine"].get_ydata(), np.where(shown, curve.accuracy.numpy(), np.nan))
+
+    def test_nothing_is_drawn_across_a_gap(self) -> None:
+        """A straight line from one group of samples to another would look like what is known."""
+        places = np.repeat((0.05, 0.95), 200)
+        axes = reliability_diagram(curve_of(Problem(places, np.arange(400) % 2 == 0), 0.02), label="mine")
+        (line,) = (line for line in axes.lines if line.get_label() == "mine")
+        x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+        assert np.isnan(y[(x > 0.15) & (x < 0.85)]).all()
+        assert np.isfinite(y[np.abs(x - 0.05) < 0.02]).all()
+        band = axes.collections[0].get_paths()
+        assert len(band) == 2
 
     def test_it_makes_a_figure_of_its_own(self) -> None:
         axes = reliability_diagram(curve_of(random_problem(7, 50), 0.05))

@@ -68,6 +68,11 @@ class TestCalibrated:
         assert not torch.equal(found(images), given.classifier(images))
         assert not any(parameter.requires_grad for parameter in found.parameters())
 
+    def test_without_guidance_nothing_guides(self, given: Networks) -> None:
+        first, second = finetuning.unguided(given, QUICK)
+        assert set(first) == set(GUIDED)
+        assert first != second
+
     def test_before_is_the_classifier_itself(self, given: Networks, views) -> None:
         assert finetuning.calibrated(BEFORE, given.classifier, views, 0, QUICK) is given.classifier
 
@@ -117,7 +122,7 @@ FOUND = {
 
 class TestTables:
     def test_means_and_the_standard_errors_of_what_varies(self) -> None:
-        lines = finetuning.table(FOUND, ("ECE", "recall")).splitlines()
+        lines = finetuning.table(FOUND, ("ECE", "recall")).replace("\N{NO-BREAK SPACE}", " ").splitlines()
         assert lines[2] == "| as it was |  | 0.500 | 3.000 ± 1.155 |"
         assert lines[3] == "| one temperature | clean | 0.300 ± 0.058 | 2.000 ± 0.577 |"
         assert len({line.count("|") for line in lines}) == 1
@@ -134,3 +139,15 @@ class TestTables:
         rows = load_table("imagenet128", 1).rows
         assert len(lines) == 2 + len(rows)
         assert str(rows[0].stated.frechet_distance) in lines[2]
+
+    def test_the_intervals_that_leave_out_zero_are_counted(self) -> None:
+        found = {
+            BEFORE: [dict.fromkeys(GUIDED, value) for value in (0.0, 0.1, 0.2)],
+            Kind("temperature", "clean"): [
+                dict(zip(GUIDED, (1.0 + k / 1000, 0.1 * k + 0.2 * (-1) ** k, 0.1 * k, k - 1.0), strict=True))
+                for k in range(3)
+            ],
+        }  # fmt: skip
+        lines = finetuning.misses(found).splitlines()
+        assert lines[0] == "1 of 4 intervals leave out zero:"
+        assert lines[1].startswith("one temperature, clean: Fréchet distance +0.901")

@@ -3,6 +3,7 @@
 Source: Błasiok & Nakkiran 2023, arXiv:2309.12236, for the curve.
 """
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 CELLS = 2**12
 SMALLEST_BANDWIDTH = 4 / CELLS
+NEAR = 0.5
+"""A diagram shows the curve where there are so many samples near, each counted by its nearness."""
 ALONE = 1e-9
 """Where there is less than this share of a sample, nothing is known."""
 
@@ -35,6 +38,7 @@ class ReliabilityCurve:
         bandwidth: of the smoothing.
         error: smECE at that bandwidth.
         level: of the band.
+        samples: how many there are.
     """
 
     confidence: Tensor
@@ -45,6 +49,12 @@ class ReliabilityCurve:
     bandwidth: float
     error: float
     level: float
+    samples: int
+
+    @property
+    def neighbours(self) -> Tensor:
+        """``(m,)`` how many samples speak at each confidence, each counted by its nearness, from 0 to 1."""
+        return self.samples * self.density * self.bandwidth * math.sqrt(2 * math.pi)
 
 
 def reliability_curve(
@@ -90,7 +100,7 @@ def reliability_curve(
     accuracy, density = _accuracy_and_density(counts, width)
     points = torch.linspace(0, 1, CELLS + 1, dtype=torch.float64)
     shown = density.cpu() / len(place) * CELLS
-    return ReliabilityCurve(points, accuracy.cpu(), low, high, shown, width.item(), error.item(), level)
+    return ReliabilityCurve(points, accuracy.cpu(), low, high, shown, width.item(), error.item(), level, len(place))
 
 
 def _accuracy_and_density(counts: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +122,7 @@ def _band(counts: Tensor, width: Tensor, level: float, resamples: int, seed: int
 
 
 def reliability_diagram(curve: ReliabilityCurve, axes: "Axes | None" = None, label: str = "") -> "Axes":
-    """Draw a curve: its thickness says how many samples there are, its band how well they tell it.
+    """Draw a curve where there is a sample near, its band, and at the bottom how the confidences are distributed.
 
     Args:
         curve: of `reliability_curve`.
@@ -130,11 +140,12 @@ def reliability_diagram(curve: ReliabilityCurve, axes: "Axes | None" = None, lab
     if axes is None:
         _, axes = plt.subplots(figsize=(4, 4))
     axes.plot((0, 1), (0, 1), color="0.6", linewidth=1, linestyle="--", zorder=1)
-    shown = curve.density > 0.01 * curve.density.max()
-    place, accuracy = curve.confidence[shown].numpy(), curve.accuracy[shown].numpy()
+    shown = curve.neighbours >= NEAR
+    place, accuracy = curve.confidence.numpy(), curve.accuracy.where(shown, torch.nan).numpy()
     (line,) = axes.plot(place, accuracy, linewidth=1.5, label=label or f"smECE {curve.error:.3f}")
-    axes.fill_between(place, curve.low[shown].numpy(), curve.high[shown].numpy(), color=line.get_color(), alpha=0.2)
+    ends = curve.low.numpy(), curve.high.numpy()
+    axes.fill_between(place, *ends, where=shown.tolist(), color=line.get_color(), alpha=0.2)
     height = 0.15 * (curve.density / curve.density.max()).numpy()
-    axes.fill_between(curve.confidence.numpy(), 0, height, color=line.get_color(), alpha=0.3, linewidth=0)
+    axes.fill_between(place, 0, height, color=line.get_color(), alpha=0.3, linewidth=0)
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     return axes

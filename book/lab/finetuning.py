@@ -199,7 +199,7 @@ def table(found: Found, names: Sequence[str]) -> str:
 
 def _cell(values: Tensor) -> str:
     error = values.std() / len(values) ** 0.5
-    return f"{values.mean():.3f}" + (f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{error:.3f}" if error > 0 else "")
+    return f"{values.mean():.3f}" + (f" ±\N{NO-BREAK SPACE}{error:.3f}" if error > 0 else "")
 
 
 @dataclass(frozen=True)

@@ -97,21 +97,31 @@ class View:
     images: Tensor
 
 
+NO_LABEL = 10
+"""What the small models are given in place of a label, of the digits 0 to 9 or of ten kinds of clothes."""
+
+
 @torch.no_grad()
+def predicted_without_label(given: Networks, x_t: Tensor, steps: Tensor, chunk: int = 250) -> Tensor:
+    """The predicted clean images of noisy ones ``(n, C, H, W)`` at ``steps`` ``(n,)``; the model is told no label."""
+    none = torch.full_like(steps, NO_LABEL)
+    clean = [
+        predicted_images(given.model, given.schedule, x_t[rows], steps[rows], none[rows])
+        for rows in torch.arange(len(steps)).split(chunk)
+    ]
+    return torch.cat(clean)
+
+
 def views(given: Networks, part: Part, steps: Sequence[int], seed: int = 0, chunk: int = 250) -> list[View]:
-    """Noisy images and predicted clean ones of each step; the model is not told the label but the one for none."""
+    """Noisy images and predicted clean ones of each step."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(part.images.shape, generator=generator)
-    none = torch.full_like(part.labels, 10)
     found = []
     for step in steps:
         at = torch.full_like(part.labels, step)
         x_t = given.schedule.add_noise(part.images, noise, at)
-        clean = [
-            predicted_images(given.model, given.schedule, x_t[rows], at[rows], none[rows])
-            for rows in torch.arange(len(part)).split(chunk)
-        ]  # fmt: skip
-        found += [View(step, "noisy", x_t), View(step, "predicted", torch.cat(clean))]
+        clean = predicted_without_label(given, x_t, at, chunk)
+        found += [View(step, "noisy", x_t), View(step, "predicted", clean)]
     return found
 
 

@@ -18,12 +18,10 @@ from fguidance.run import load_config
 from fguidance.run.evaluate import digits_images, measure
 from fguidance.run.networks import Judge, load_judge
 from fguidance.run.tables import load_table
-from lab.calibration import Networks
-from lab.checkpoint import predicted_images
+from lab.calibration import NO_LABEL, Networks, predicted_without_label
 from lab.parts import Part, Parts
 from lab.vanishing import LOG_PROBABILITY
 
-NO_LABEL = 10
 METHODS = {
     "cross_entropy": "cross-entropy alone",
     "smooth_ece": "+ the paper's loss",
@@ -85,19 +83,13 @@ class WithoutLabels(nn.Module):
         return self.model(x_t, t, torch.full_like(y, NO_LABEL))
 
 
-@torch.no_grad()
 def predicted(networks: Networks, part: Part, seed: int) -> Part:
     """What a sampler shows instead of the images: each predicted, without its label, at a timestep of its own."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(part.images.shape, generator=generator)
     steps = torch.randint(len(networks.schedule), (len(part),), generator=generator)
     x_t = networks.schedule.add_noise(part.images, noise, steps)
-    none = torch.full_like(part.labels, NO_LABEL)
-    images = [
-        predicted_images(networks.model, networks.schedule, x_t[rows], steps[rows], none[rows])
-        for rows in torch.arange(len(part)).split(250)
-    ]
-    return Part(torch.cat(images), part.labels)
+    return Part(predicted_without_label(networks, x_t, steps), part.labels)
 
 
 def seen(networks: Networks, parts: Parts, seed: int) -> dict[str, Parts]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fguidance.run.tables import load_table
-from lab import digits_data, finetuning
+from lab import calibration, digits_data, finetuning
 from lab.calibration import Networks, networks
 from lab.finetuning import BEFORE, GUIDED, KINDS, OWN, Config, Kind
 from lab.parts import Part, Parts
@@ -39,7 +39,7 @@ class TestWhatIsSeen:
         model = finetuning.WithoutLabels(given.model)
         x_t, t = torch.randn(2, 1, 8, 8), torch.tensor([500, 500])
         assert torch.equal(model(x_t, t, torch.tensor([1, 2])), model(x_t, t, torch.tensor([7, 3])))
-        none = given.model(x_t, t, torch.full((2,), finetuning.NO_LABEL))
+        none = given.model(x_t, t, torch.full((2,), calibration.NO_LABEL))
         assert torch.equal(model(x_t, t, torch.tensor([1, 2])), none)
 
     def test_predicted_images_follow_the_seed_and_not_the_labels(self, given: Networks, parts: Parts) -> None:

@@ -1,10 +1,5 @@
 """The comparisons with the published programs, on the numbers that were computed with those."""
 
-from collections.abc import Mapping
-from pathlib import Path
-
-import numpy as np
-import torch
 from torch import Tensor
 
 from fguidance import Guidance
@@ -15,24 +10,16 @@ from fguidance.diffusion import (
     StepRecord,
     load_adm_classifier,
     load_adm_unet,
+    load_resnet,
     sample,
 )
+from fguidance.evaluation import load_inception
+from lab.published_weights import arrays, inception_images, made_weights, resnet_images, state_of
 
-FIXTURES = Path(__file__).parents[2] / "tests" / "fixtures"
 SMALL = {
     "image_size": 16, "in_channels": 3, "model_channels": 32, "num_res_blocks": 1, "attention_downsampling": (2,),
     "channel_mult": (1, 2), "num_classes": 10,
 }  # fmt: skip
-
-
-def arrays(name: str) -> dict[str, Tensor]:
-    """The arrays of a file of numbers that the published programs computed."""
-    return {key: torch.from_numpy(value) for key, value in np.load(FIXTURES / name, allow_pickle=False).items()}
-
-
-def state(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights in it."""
-    return {key.removeprefix("state/"): value for key, value in given.items() if key.startswith("state/")}
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
@@ -48,10 +35,34 @@ def schedule_difference(steps: int) -> float:
 
 
 def network_differences() -> dict[str, float]:
-    """Of the two networks of Dhariwal & Nichol, small and with random weights."""
+    """Of the networks that the experiment needs, with random weights; those of Dhariwal & Nichol are small ones."""
+    return adm_differences() | resnet_differences() | inception_differences()
+
+
+def resnet_differences() -> dict[str, float]:
+    """Of the off-the-shelf classifiers with smooth activations, whole."""
+    found = {}
+    for depth in (50, 101):
+        network, given = load_resnet(made_weights(f"resnet{depth}"), depth, 3.0), arrays(f"resnet{depth}_outputs.npz")
+        found[f"ResNet-{depth}, smooth"] = relative(network(resnet_images()), given["softplus3_logits"])
+    return found
+
+
+def inception_differences() -> dict[str, float]:
+    """Of the network on whose features samples are compared, whole, on images that it stretches."""
+    network, given = load_inception(made_weights("inception", gain=4)), arrays("inception_outputs.npz")
+    features = network(inception_images()["square"])
+    return {
+        "Inception, features": relative(features, given["features_square"]),
+        "Inception, logits": relative(network.head(features), given["logits_square"]),
+    }
+
+
+def adm_differences() -> dict[str, float]:
+    """Of the diffusion model and the noise-aware classifier."""
     unet, classifier = arrays("adm_unet_small.npz"), arrays("adm_classifier_small.npz")
-    model = load_adm_unet(state(unet), ADMConfig(**SMALL, out_channels=6, num_heads=4))
-    noise_aware = load_adm_classifier(state(classifier), ADMClassifierConfig(**SMALL, num_head_channels=32))
+    model = load_adm_unet(state_of(unet), ADMConfig(**SMALL, out_channels=6, num_heads=4))
+    noise_aware = load_adm_classifier(state_of(classifier), ADMClassifierConfig(**SMALL, num_head_channels=32))
     return {
         "UNet": relative(model(unet["x"], unet["t"], unet["y"]), unet["out"]),
         "noise-aware classifier": relative(noise_aware(classifier["x"], classifier["t"]), classifier["logits"]),
@@ -63,7 +74,7 @@ def chain_differences() -> list[float]:
     unet, given = arrays("adm_unet_small.npz"), arrays("elucd_guided_chain_25.npz")
     records: list[StepRecord] = []
     sample(
-        load_adm_unet(state(unet), ADMConfig(**SMALL, out_channels=6, num_heads=4)),
+        load_adm_unet(state_of(unet), ADMConfig(**SMALL, out_channels=6, num_heads=4)),
         Schedule.linear(1000).respace(25),
         given["y"],
         guidance=Guidance(alpha=0.0, tau_joint=given["tau1"].item(), tau_marginal=given["tau2"].item()),

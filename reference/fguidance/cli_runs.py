@@ -74,6 +74,7 @@ def _told(outcome: "Outcome", out: Path) -> str:
 def evaluate(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a finished run.")],
     reference: Annotated[str, typer.Option(help="An .npz file or asset instead of the configuration's.")] = "",
+    features: Annotated[str, typer.Option(help="An Inception file instead of the configuration's network.")] = "",
     device: Device = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
 ) -> None:
@@ -82,7 +83,7 @@ def evaluate(
     from fguidance.run.evaluate import evaluate_folder
     from fguidance.run.job import Worker
 
-    found, path = evaluate_folder(folder, reference, Worker.from_environment(device).device, batch_size)
+    found, path = evaluate_folder(folder, reference, Worker.from_environment(device).device, batch_size, features)
     for name, value in vars(found).items():
         print(f"{name.replace('_', ' '):18s} {'-' if value is None else f'{value:.4f}'}")
     print(path)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fguidance.diffusion import ADMConfig, load_adm_unet
 from fguidance.diffusion.adm_blocks import decoder_blocks, encoder_blocks
-from tests.diffusion.published_weights import arrays, shapes, state_of
+from lab.published_weights import arrays, shapes, state_of
 from tests.diffusion.test_published_chain import chain_is_equal
 
 SMALL = ADMConfig(

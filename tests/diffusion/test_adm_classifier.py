@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fguidance.diffusion import ADMClassifierConfig, load_adm_classifier
-from tests.diffusion.published_weights import arrays, shapes, state_of
+from lab.published_weights import arrays, shapes, state_of
 
 SMALL = ADMClassifierConfig(
     image_size=16, in_channels=3, model_channels=32, num_res_blocks=1, attention_downsampling=(2,), channel_mult=(1, 2),

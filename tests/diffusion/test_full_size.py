@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from fguidance.diffusion import ADMClassifierConfig, ADMConfig, load_adm_classifier, load_adm_unet
+from lab.published_weights import arrays, made_weights, state_of
 from tests.diffusion.plain_adm_unet import plain_adm_classifier, plain_adm_unet
-from tests.diffusion.published_weights import arrays, made_weights, state_of
 
 NEEDED_GIB = 6
 

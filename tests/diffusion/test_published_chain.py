@@ -8,8 +8,8 @@ from torch import Tensor
 
 from fguidance.diffusion import Schedule, StepRecord, sample
 from fguidance.guidance import Guidance
+from lab.published_weights import arrays, state_of
 from tests.diffusion.plain_adm_unet import plain_adm_unet
-from tests.diffusion.published_weights import arrays, state_of
 
 
 @pytest.fixture(scope="module")

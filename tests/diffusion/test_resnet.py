@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from fguidance.diffusion import load_resnet
-from tests.diffusion.published_weights import FIXTURES, made_weights, shapes
+from lab.published_weights import arrays, made_weights, resnet_images, shapes
 
 DEPTHS = (50, 101)
 CLASSES = (5, 77)
@@ -16,16 +15,13 @@ CLASSES = (5, 77)
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    made = np.random.default_rng(10**6).standard_normal((2, 3, 128, 128))
-    return torch.from_numpy(made).float()
+    return resnet_images()
 
 
 @pytest.fixture(scope="module", params=DEPTHS)
 def published(request: pytest.FixtureRequest) -> tuple[int, dict[str, Tensor], dict[str, Tensor]]:
     """Depth, weights, and what torchvision computed with them."""
-    with np.load(FIXTURES / f"resnet{request.param}_outputs.npz") as arrays:
-        outputs = {name: torch.from_numpy(arrays[name]) for name in arrays}
-    return request.param, made_weights(f"resnet{request.param}"), outputs
+    return request.param, made_weights(f"resnet{request.param}"), arrays(f"resnet{request.param}_outputs.npz")
 
 
 def relative(found: Tensor, expected: Tensor) -> float:

@@ -1,6 +1,7 @@
 """Features by any network, and by a TorchScript file whose hash may be asked for."""
 
 import hashlib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -66,14 +67,37 @@ def test_a_file_that_is_another_is_refused(script: Path) -> None:
         load_feature_network(script, "00ff")
 
 
-def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_neither_kind_is_refused(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(2)}, tmp_path / "weights.pt")
     (tmp_path / "text.pt").write_text("nothing")
-    for name in ("weights.pt", "text.pt"):
-        with pytest.raises(ValueError, match=f"{name} is no TorchScript program"):
+    with zipfile.ZipFile(tmp_path / "program.pt", "w") as archive:
+        archive.writestr("program/constants.pkl", b"")
+    told = {
+        "weights.pt": "the state dict does not fit Inception: it lacks Conv2d_1a_3x3",
+        "text.pt": r"text\.pt cannot be read as weights",
+        "program.pt": r"program\.pt is no TorchScript program",
+    }
+    for name, match in told.items():
+        with pytest.raises(ValueError, match=match):
             load_feature_network(tmp_path / name)
     with pytest.raises(FileNotFoundError, match=r"there is no file .*missing\.pt"):
         load_feature_network(tmp_path / "missing.pt")
+
+
+def test_convolutions_are_in_full_float32_while_features_are_computed() -> None:
+    convolutions = torch.backends.cudnn.conv if hasattr(torch.backends.cudnn, "conv") else torch.backends.cudnn
+    name = "fp32_precision" if hasattr(convolutions, "fp32_precision") else "allow_tf32"
+    before, seen = getattr(convolutions, name), []
+
+    def watching(images: Tensor) -> Tensor:
+        seen.append(getattr(convolutions, name))
+        return flat(images)
+
+    extract_features(watching, IMAGES)
+    assert seen == ["ieee" if name == "fp32_precision" else False]
+    with pytest.raises(ValueError, match="network returned"):
+        extract_features(lambda images: images.float(), IMAGES)
+    assert getattr(convolutions, name) == before != seen[0]
 
 
 @pytest.mark.parametrize(

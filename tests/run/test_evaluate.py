@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fguidance.evaluation import (
     Reference,
@@ -19,6 +19,7 @@ from fguidance.evaluation import (
     precision_recall,
     write_samples,
 )
+from fguidance.run import networks
 from fguidance.run.assets import file_sha256, locate
 from fguidance.run.evaluate import Measures, digits_images, evaluate_folder, load_reference, measure, read_measures
 from fguidance.run.folder import identity, open_folder
@@ -99,6 +100,32 @@ class TestMeasures:
         distance = frechet_distance(*feature_statistics(features), *feature_statistics(of_reference))
         assert found.frechet_distance == pytest.approx(distance, rel=1e-4)
         assert (found.precision, found.recall) == precision_recall(of_reference, features, 3)
+
+    def test_another_inception_file_judges_in_place_of_the_configurations(
+        self, folder: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Inception(nn.Module):
+            def forward(self, images: Tensor) -> Tensor:
+                return images.float().flatten(1)[:, ::4]
+
+            def logits(self, images: Tensor) -> Tensor:
+                return images.float().flatten(1)[:, :3]
+
+        (tmp_path / "mine.pth").write_bytes(b"weights")
+        monkeypatch.setattr(networks, "load_feature_network", lambda path: Inception())
+        monkeypatch.setattr(networks, "NUM_FEATURES", 16)
+        by_default, first = evaluate_folder(folder, str(reference))
+        found, path = evaluate_folder(folder, str(reference), features=str(tmp_path / "mine.pth"))
+        mine, theirs = (feature_statistics(one.permute(0, 3, 1, 2).flatten(1)[:, ::4].float()) for one in (IMAGES, OTHER))
+        assert found.frechet_distance == pytest.approx(frechet_distance(*mine, *theirs), rel=1e-6)
+        assert found.frechet_distance != by_default.frechet_distance
+        record = json.loads(path.read_text())
+        assert (record["features"], record["features_sha256"]) == (
+            str(tmp_path / "mine.pth"), file_sha256(tmp_path / "mine.pth"),
+        )  # fmt: skip
+        assert found.agreement is None
+        assert first.is_file()
+        assert first != path
 
     def test_samples_that_are_the_reference(self) -> None:
         extracted = extract_features(JUDGE.features_and_logits, IMAGES)

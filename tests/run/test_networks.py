@@ -27,6 +27,7 @@ from fguidance.run.networks import (
     shape_of,
 )
 from fguidance.run.small import SmallClassifier, SmallShape
+from lab.published_weights import arrays, inception_images, made_weights
 from tests.support.runs import CPU, tiny
 
 OWN = "digits.safetensors"
@@ -168,6 +169,14 @@ class TestJudge:
         pixels = torch.arange(8).to(torch.uint8).view(2, 1, 2, 2)
         found = Judge(Inception(), 4).features_and_logits(pixels)
         assert found.tolist() == [[0, 1, 2, 3, 0, -1, -2, -3], [4, 5, 6, 7, -4, -5, -6, -7]]
+
+    def test_the_state_dict_of_inception(self, tmp_path: Path) -> None:
+        torch.save(made_weights("inception", gain=4), tmp_path / "inception.pth")
+        given = [f"features.weights={tmp_path / 'inception.pth'}", "features.network=inception", "features.shape={}"]
+        judge, images = load_judge(tiny(*given).features), inception_images()["high"]
+        found, published = judge.features_and_logits(images), arrays("inception_outputs.npz")
+        torch.testing.assert_close(found[:, : judge.num_features], published["features_high"], rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(found[:, judge.num_features :], published["logits_high"], rtol=1e-4, atol=1e-3)
 
     def test_a_torchscript_file_is_inception(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (tmp_path / "inception.pt").write_bytes(b"")

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from fguidance.diffusion.weights import StateDict
+from fguidance.weights import StateDict
 
 GROUPS = 32
 RESIDUAL = {

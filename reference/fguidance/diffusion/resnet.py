@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from fguidance.diffusion.weights import StateDict, fill, read_state_dict
+from fguidance.weights import StateDict, fill, read_state_dict
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 WIDTHS = (64, 128, 256, 512)

@@ -3,12 +3,16 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Callable
-from pathlib import Path
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+
+from fguidance.evaluation.inception import load_inception
 
 Layout = Literal["NHWC", "NCHW"]
 
@@ -46,13 +50,27 @@ def extract_features(
     found = []
     for part in torch.split(images, batch_size):
         moved = part.to(device) if device is not None else part
-        with torch.no_grad():
+        with torch.no_grad(), in_full_float32():
             features = network(moved.permute(0, 3, 1, 2) if layout == "NCHW" else moved)
         if features.ndim != 2 or len(features) != len(part) or not bool(features.isfinite().all()):
             shape = tuple(features.shape)
             raise ValueError(f"network returned the shape {shape}; it must be ({len(part)}, d), all of it finite")
         found.append(features.float().cpu())
     return torch.cat(found)
+
+
+@contextmanager
+def in_full_float32() -> Iterator[None]:
+    """Convolutions on a GPU in float32 itself, for PyTorch's default of TF32 has ten binary digits."""
+    backend = torch.backends.cudnn
+    place = getattr(backend, "conv", backend)  # from PyTorch 2.9 on, where the older setting must not be mixed with it
+    name, full = ("allow_tf32", False) if place is backend else ("fp32_precision", "ieee")
+    before = getattr(place, name)
+    setattr(place, name, full)
+    try:
+        yield
+    finally:
+        setattr(place, name, before)
 
 
 class _TorchScriptInception(nn.Module):
@@ -71,13 +89,14 @@ class _TorchScriptInception(nn.Module):
 
 
 def load_feature_network(path: str | os.PathLike[str], sha256: str | None = None) -> nn.Module:
-    """The Inception network of 2015-12-05 from a TorchScript file, as EDM and StyleGAN publish it.
+    """The Inception network of 2015-12-05 from either file that is published of it.
 
-    A TorchScript file is a program. It cannot reach the file system or Python, but give `sha256` for a file whose
-    origin you do not know.
+    These are the state dict of pytorch-fid and torch-fidelity, see :func:`~fguidance.evaluation.load_inception`, and
+    the TorchScript file of EDM and StyleGAN. The latter is a program: it cannot reach the file system or Python, but
+    give `sha256` for a file whose origin you do not know.
 
     Args:
-        path: the file (``inception-2015-12-05.pt``).
+        path: the file (``weights-inception-2015-12-05-6726825d.pth`` or ``inception-2015-12-05.pt``).
         sha256: what the file must have, in hexadecimal; None to take it as it is.
 
     Returns:
@@ -85,7 +104,7 @@ def load_feature_network(path: str | os.PathLike[str], sha256: str | None = None
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another hash, or no TorchScript program.
+        ValueError: another hash, a corrupt file, or weights of another network.
     """
     path = Path(path)
     if not path.is_file():
@@ -95,6 +114,8 @@ def load_feature_network(path: str | os.PathLike[str], sha256: str | None = None
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256.lower():
             raise ValueError(f"{path} has the SHA-256 {found} and not {sha256}")
+    if not _is_torchscript(path):
+        return load_inception(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the published file has no other format
@@ -102,3 +123,14 @@ def load_feature_network(path: str | os.PathLike[str], sha256: str | None = None
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{path} is no TorchScript program: {str(error).partition(chr(10))[0]}") from error
     return _TorchScriptInception(script).eval().requires_grad_(False)
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether a file is an archive with code in it; what cannot be read at all is told by who reads it."""
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(PurePosixPath(name).name == "constants.pkl" for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False

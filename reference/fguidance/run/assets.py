@@ -14,6 +14,7 @@ from pathlib import Path
 CACHE_VARIABLE = "FGUIDANCE_CACHE"
 OPENAI = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021"
 PYTORCH = "https://download.pytorch.org/models"
+TORCH_FIDELITY = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,10 @@ ASSETS = {
         "ImageNet's terms of access",
     ),
     "inception": Asset(
-        "inception-2015-12-05.pt",
-        "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+        "weights-inception-2015-12-05-6726825d.pth",
+        f"{TORCH_FIDELITY}/weights-inception-2015-12-05-6726825d.pth",
         "Apache-2.0",
+        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
     ),
 }
 """The files of the ImageNet experiment by the names that configurations use."""

@@ -124,13 +124,13 @@ class FeatureConfig(_Table):
     """The network on whose features samples are compared.
 
     Attributes:
-        network: "torchscript" (a file) or "small".
+        network: "inception" (a state dict), "torchscript" (the same as a program) or "small".
         weights: an asset's name, or a path.
         reference: the asset or path of the reference batch; "" to be given with the command.
         shape: "small": the fields of `SmallClassifier`.
     """
 
-    network: Literal["torchscript", "small"]
+    network: Literal["inception", "torchscript", "small"]
     weights: str
     reference: str = ""
     shape: dict[str, Any] = {}

@@ -22,10 +22,10 @@ from fguidance.evaluation import (
     read_samples,
     to_uint8,
 )
-from fguidance.run.assets import file_sha256, locate
+from fguidance.run.assets import file_and_part, file_sha256, locate
 from fguidance.run.config import RunConfig
 from fguidance.run.folder import SAMPLES, device_kind, read_identity
-from fguidance.run.networks import Judge, load_judge
+from fguidance.run.networks import Judge, load_inception_judge, load_judge
 from fguidance.run.shards import write_whole
 
 DIGITS = "digits"
@@ -41,7 +41,8 @@ class Measures:
         precision: share of samples within the reference (:eq:`eq-precision-recall`), or None without its images.
         recall: share of the reference within the samples, or None.
         inception_score: of the judge's answers (:eq:`eq-inception-score`).
-        agreement: share of samples that the judge calls by the label they were asked for, or None without labels.
+        agreement: share of samples that the judge calls by the label they were asked for, or None without labels or
+            where the judge has other classes.
     """
 
     frechet_distance: float
@@ -52,7 +53,11 @@ class Measures:
 
 
 def evaluate_folder(
-    folder: Path, reference: str = "", device: torch.device | None = None, batch_size: int = 64
+    folder: Path,
+    reference: str = "",
+    device: torch.device | None = None,
+    batch_size: int = 64,
+    features: str = "",
 ) -> tuple[Measures, Path]:
     """Measure a finished run, and write the measures beside its samples.
 
@@ -61,6 +66,8 @@ def evaluate_folder(
         reference: an ``.npz`` file, an asset, or "digits"; empty for the one that the configuration names.
         device: where features are computed; None for the CPU.
         batch_size: images at a time.
+        features: a file or asset of the Inception network, see :func:`~fguidance.evaluation.load_feature_network`;
+            empty for the network that the configuration names.
 
     Returns:
         The measures, and the file ``evaluation-….json`` that holds them.
@@ -76,19 +83,22 @@ def evaluate_folder(
     if not (folder / SAMPLES).is_file():
         raise FileNotFoundError(f"{folder} is not finished: there is no {SAMPLES}; run 'fguidance sample' again")
     images, labels = read_samples(folder / SAMPLES)
-    judge = load_judge(config.features).to(device)
+    judge = (load_inception_judge(features) if features else load_judge(config.features)).to(device)
+    judged_by = features or config.features.weights
     name = reference or config.features.reference
     sha256 = None if name == DIGITS else file_sha256(locate(name))
+    judge_sha256 = file_sha256(locate(file_and_part(judged_by)[0]))
     found = measure(judge, images, labels, load_reference(name), batch_size, device)
     record = {
         "measures": vars(found), "num_samples": len(images), "neighbours": NEIGHBOURS, "reference": name,
-        "reference_sha256": sha256,
+        "reference_sha256": sha256, "features": judged_by, "features_sha256": judge_sha256,
         "samples_sha256": file_sha256(folder / SAMPLES), "run": run.digest, "config": run.config,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "device": device_kind(device),
         "versions": {one: version(one) for one in ("fguidance", "torch", "numpy")},
         "seconds": round(time.perf_counter() - begun, 1),
     }  # fmt: skip
     told = "" if sha256 is None else f"-{sha256[:8]}"  # two files may have the same name
+    told += f"-{judge_sha256[:8]}" if features else ""
     path = folder / f"evaluation-{Path(name).stem}{told}.json"
     write_whole(path, (json.dumps(record, indent=2) + "\n").encode())
     return found, path
@@ -117,7 +127,9 @@ def measure(
     mu, sigma = statistics
     if mu is None or sigma is None or len(mu) != features.shape[1]:
         raise ValueError(f"the reference's statistics are not of the judge's {features.shape[1]} features")
-    agreement = None if labels is None else float((logits.argmax(1) == labels).double().mean())
+    agreement = None
+    if labels is not None and judge.knows_labels:
+        agreement = float((logits.argmax(1) == labels).double().mean())
     return Measures(
         frechet_distance(*feature_statistics(features), mu, sigma),
         precision,

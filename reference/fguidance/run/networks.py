@@ -23,16 +23,17 @@ from fguidance.diffusion import (
 )
 from fguidance.diffusion.adm_blocks import empty_network
 from fguidance.diffusion.resnet import BLOCKS
-from fguidance.diffusion.weights import read_state_dict
-from fguidance.evaluation import load_feature_network
+from fguidance.evaluation import Inception, load_feature_network, load_inception
+from fguidance.evaluation.inception import NUM_FEATURES
 from fguidance.guidance import Guidance
 from fguidance.run.assets import file_and_part, locate
 from fguidance.run.config import ClassifierConfig, FeatureConfig, GuidanceConfig, ModelConfig, SamplingConfig
 from fguidance.run.small import SmallClassifier, SmallShape, load_small_classifier
+from fguidance.weights import read_state_dict
 
 Shape = TypeVar("Shape")
 GUIDANCE_FIELDS = ("divergence", "alpha", "epsilon", "tau_joint", "tau_marginal", "tilt", "entropy")
-INCEPTION_FEATURES, IMAGENET_CLASSES = 2048, 1000
+IMAGENET_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -144,26 +145,38 @@ class Judge(nn.Module):
     Args:
         network: with ``features`` and ``logits``.
         num_features: how many.
+        knows_labels: whether its classes are the data's labels. Those of Inception are not: it was taught ImageNet's
+            in another order, and eight more.
     """
 
-    def __init__(self, network: nn.Module, num_features: int) -> None:
+    def __init__(self, network: nn.Module, num_features: int, knows_labels: bool = False) -> None:
         super().__init__()
-        self.network, self.num_features = network, num_features
+        self.network, self.num_features, self.knows_labels = network, num_features, knows_labels
 
     def features_and_logits(self, images: Tensor) -> Tensor:
         """``(batch, num_features + classes)``."""
         if isinstance(self.network, SmallClassifier):
             features = self.network.features(images.float() / 127.5 - 1)
             return torch.cat((features, self.network.head(features)), 1)
+        if isinstance(self.network, Inception):
+            features = self.network(images)
+            return torch.cat((features, self.network.head(features)), 1)
         return torch.cat((self.network(images), self.network.logits(images)), 1)  # type: ignore[operator]
 
 
 def load_judge(config: FeatureConfig) -> Judge:
     """The network on whose features samples are compared."""
+    if config.network == "inception":
+        return Judge(load_inception(read_weights(config.weights)), NUM_FEATURES)
     if config.network == "torchscript":
-        return Judge(load_feature_network(locate(config.weights)), INCEPTION_FEATURES)
+        return load_inception_judge(config.weights)
     shape = shape_of(SmallShape, config.shape, "features.shape")
-    return Judge(load_small_classifier(read_weights(config.weights), shape), shape.num_features)
+    return Judge(load_small_classifier(read_weights(config.weights), shape), shape.num_features, knows_labels=True)
+
+
+def load_inception_judge(file: str) -> Judge:
+    """The Inception network of an asset or a path, from either file that is published of it."""
+    return Judge(load_feature_network(locate(file)), NUM_FEATURES)
 
 
 def load_guidance(config: GuidanceConfig) -> ImageGuidance | None:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from fguidance.diffusion.weights import StateDict, fill, read_state_dict
+from fguidance.weights import StateDict, fill, read_state_dict
 
 
 @dataclass(frozen=True)

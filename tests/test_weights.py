@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fguidance.diffusion.weights import fill, read_state_dict, require_shapes
+from fguidance.weights import fill, read_state_dict, require_shapes
 
 
 @pytest.fixture

@@ -116,7 +116,8 @@ class TestMeasures:
         monkeypatch.setattr(networks, "NUM_FEATURES", 16)
         by_default, first = evaluate_folder(folder, str(reference))
         found, path = evaluate_folder(folder, str(reference), features=str(tmp_path / "mine.pth"))
-        mine, theirs = (feature_statistics(one.permute(0, 3, 1, 2).flatten(1)[:, ::4].float()) for one in (IMAGES, OTHER))
+        flat = [images.permute(0, 3, 1, 2).flatten(1)[:, ::4].float() for images in (IMAGES, OTHER)]
+        mine, theirs = map(feature_statistics, flat)
         assert found.frechet_distance == pytest.approx(frechet_distance(*mine, *theirs), rel=1e-6)
         assert found.frechet_distance != by_default.frechet_distance
         record = json.loads(path.read_text())

@@ -1,5 +1,6 @@
 """The off-the-shelf classifiers compute what torchvision's do on the same weights, in logits and in gradients."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fguidance.diffusion import load_resnet
+from fguidance.diffusion.resnet import largest_of_nine
 from lab.published_weights import arrays, made_weights, resnet_images, shapes
 
 DEPTHS = (50, 101)
@@ -50,6 +52,32 @@ def test_other_activations_give_other_numbers(published, images) -> None:
     found = load_resnet(weights, depth, softplus_beta=3.3)(images)
     assert relative(found, outputs["softplus3_logits"]) > 1e-3
     assert relative(load_resnet(weights, depth)(images), outputs["softplus3_logits"]) > 1e-2
+
+
+class TestPool:
+    @pytest.mark.parametrize("size", [(1, 1), (2, 3), (8, 7), (5, 16)])
+    @pytest.mark.parametrize("shades", [2, 1000])
+    def test_values_and_gradients_are_those_of_pytorchs_pool(self, size: tuple[int, int], shades: int) -> None:
+        """With two shades most of nine are equal, and the gradient must go to the first of them."""
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randint(shades, (2, 3, *size), generator=generator).double().requires_grad_()
+        ours, theirs = largest_of_nine(images), nn.functional.max_pool2d(images, 3, 2, 1)
+        assert ours.equal(theirs)
+        weights = torch.randn(ours.shape, generator=generator, dtype=torch.float64)
+        gradients = [torch.autograd.grad((found * weights).sum(), images)[0] for found in (ours, theirs)]
+        torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+
+    def test_nan_stays(self) -> None:
+        for place in range(9):
+            image = torch.arange(9.0)
+            image[place] = math.nan
+            found = largest_of_nine(image.view(1, 1, 3, 3))
+            assert found.isnan().equal(nn.functional.max_pool2d(image.view(1, 1, 3, 3), 3, 2, 1).isnan())
+            assert found.isnan().any()
+
+    def test_the_layout_stays(self) -> None:
+        image = torch.randn(2, 8, 6, 6).to(memory_format=torch.channels_last)
+        assert largest_of_nine(image).is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("depth", DEPTHS)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fguidance.weights import StateDict, fill, read_state_dict
@@ -59,7 +60,6 @@ class ResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, WIDTHS[0], 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
         self.activation = activation
-        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
         inputs = (WIDTHS[0], *(EXPANSION * width for width in WIDTHS[:-1]))
         layers = [
             nn.Sequential(*_blocks(number, channels, width, 1 if width == WIDTHS[0] else 2, activation))
@@ -70,10 +70,31 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(batch, num_classes)`` of images ``(batch, 3, H, W)``, which are taken as they are."""
-        h = self.maxpool(self.activation(self.bn1(self.conv1(images))))
+        h = largest_of_nine(self.activation(self.bn1(self.conv1(images))))
         h = self.layer4(self.layer3(self.layer2(self.layer1(h))))
         logits: Tensor = self.fc(h.mean((2, 3)))
         return logits
+
+
+def largest_of_nine(x: Tensor) -> Tensor:
+    """Of ``(batch, C, H, W)`` every second pixel along both axes, each the largest of it and its eight neighbours.
+
+    The same as PyTorch's pool of 3 x 3 with stride 2, whose gradient on a GPU may add in an order that is left to luck.
+    """
+    return _largest_of_three(_largest_of_three(x, 3), 2)
+
+
+def _largest_of_three(x: Tensor, axis: int) -> Tensor:
+    beside = (1, 1) if axis == 3 else (0, 0, 1, 1)
+    padded, number = F.pad(x, beside, value=-math.inf), (x.shape[axis] + 1) // 2
+    before = (slice(None),) * axis
+    first, middle, last = (padded[(*before, slice(start, start + 2 * number - 1, 2))] for start in range(3))
+    return _later_if_larger(_later_if_larger(first, middle), last)
+
+
+def _later_if_larger(first: Tensor, later: Tensor) -> Tensor:
+    """The larger of two, the first of equals, NaN where there is any: which one it is decides where a gradient goes."""
+    return torch.where((later > first) | later.isnan(), later, first)
 
 
 def _blocks(number: int, channels: int, width: int, stride: int, activation: nn.Module) -> Iterator[_Bottleneck]:

@@ -16,6 +16,7 @@ from fguidance.evaluation import to_uint8, write_samples
 from fguidance.run import networks
 from fguidance.run.config import RunConfig
 from fguidance.run.folder import SAMPLES, holds_run, identity, open_folder
+from fguidance.run.repeatable import repeatable
 from fguidance.run.shards import Shard, Shards
 
 
@@ -126,6 +127,7 @@ class Painter:
                     network.compile()
         return self
 
+    @repeatable()
     def shard(self, index: int, progress: bool = False) -> Shard:
         """Draw one shard, which depends on the configuration and its number alone.
 

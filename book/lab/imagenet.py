@@ -17,6 +17,7 @@ from fguidance.run.config import RunConfig
 from fguidance.run.cost import Cost, cost
 from fguidance.run.evaluate import Measures, evaluate_folder, read_measures
 from fguidance.run.job import Worker, run_job
+from fguidance.run.memory import memory
 from fguidance.run.tables import Row, Table, load_table
 from lab import quiet  # noqa: F401
 from lab.style import COLOURS, WIDTH
@@ -107,6 +108,17 @@ def cost_table(found: Mapping[str, Cost]) -> str:
         times = " | ".join(f"{hours(one.image, 0.5e12 * peak):.1f}" for peak in PEAKS.values())
         title = load_config(f"imagenet128/table3/{name}").title
         lines.append(f"| {title} | {one.model / 1e9:.0f} | {one.classifier / 1e9:.1f} | {times} |")
+    return "\n".join(lines)
+
+
+def memory_table() -> str:
+    """GiB that a step of a shard holds at once, in float32, by each kind of guidance."""
+    lines = ["| row | weights | model | classifier | a step |", "| --- | --- | --- | --- | --- |"]
+    for name in ROWS:
+        config = load_config(f"imagenet128/table3/{name}")
+        found = memory(config)
+        sizes = (found.weights, found.model, found.classifier, found.step)
+        lines.append(f"| {config.title} | " + " | ".join(f"{size / 2**30:.1f}" for size in sizes) + " |")
     return "\n".join(lines)
 
 

@@ -57,6 +57,14 @@ def test_the_cost_of_classifier_free_guidance_is_twice_the_models() -> None:
     imagenet.hours_chart(found)
 
 
+def test_memory_has_a_line_for_each_row() -> None:
+    lines = imagenet.memory_table().splitlines()
+    assert len(lines) == 2 + len(imagenet.ROWS)
+    for line in lines[2:]:
+        weights, model, classifier, step = map(float, line.strip("| ").split(" | ")[1:])
+        assert step == pytest.approx(weights + max(model, classifier), abs=0.11)
+
+
 def test_every_asset_is_linked() -> None:
     assert all(f"]({one.url})" in imagenet.assets() for one in imagenet.ASSETS.values())
 

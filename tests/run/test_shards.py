@@ -141,6 +141,29 @@ class TestFailures:
         shards.remove_partial_files()
         assert list(shards.path(0).parent.iterdir()) == [shards.path(1)]
 
+    @pytest.mark.parametrize("finished", [True, False])
+    def test_a_second_copy_that_tidies_up_meanwhile(
+        self, shards: Shards, monkeypatch: pytest.MonkeyPatch, finished: bool
+    ) -> None:
+        """It has made the same shard; where it has not, the lost file is an error."""
+        content = shards.path(0)
+        shards.write(0, SMALL)
+        kept = content.read_bytes()
+        content.unlink()
+
+        def tidy(descriptor: int) -> None:
+            if finished:
+                content.write_bytes(kept)
+            shards.remove_partial_files()
+
+        monkeypatch.setattr(os, "fsync", tidy)
+        if finished:
+            shards.write(0, SMALL)
+            assert equal(shards.read(0), SMALL)
+        else:
+            with pytest.raises(FileNotFoundError):
+                shards.write(0, SMALL)
+
     @staticmethod
     def fail(error: BaseException):
         def failing(descriptor: int) -> None:

@@ -54,7 +54,11 @@ class Shards:
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
         np.savez(content, images=shard.images.numpy(), labels=shard.labels.numpy())
-        write_whole(path, self._digest(index, content.getvalue()) + content.getvalue())
+        try:
+            write_whole(path, self._digest(index, content.getvalue()) + content.getvalue())
+        except FileNotFoundError:  # a second copy of the command was quicker, finished the run and tidied up
+            if self.read(index) is None:
+                raise
 
     def read(self, index: int) -> Shard | None:
         """A shard, or None where there is none that is whole and of this run."""

@@ -28,8 +28,12 @@ def shapes(name: str) -> dict[str, tuple[int, ...]]:
 
 
 def made_weights(name: str, gain: float = 2) -> dict[str, Tensor]:
+    """Weights for a published state dict."""
+    return weights_of(shapes(name), gain)
+
+
+def weights_of(listed: dict[str, tuple[int, ...]], gain: float = 2) -> dict[str, Tensor]:
     """The i-th key in sorted order comes from NumPy's generator of seed i; kernels have the variance gain / inputs."""
-    listed = shapes(name)
     return {key: _made(number, key, listed[key], gain) for number, key in enumerate(sorted(listed))}
 
 

@@ -101,7 +101,11 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("change", "message"),
         (
-            ({"model_channels": 48}, "model_channels must be a multiple of 32 and of num_heads=4, not 48"),
+            ({"model_channels": 48}, "model_channels 48 times 1 of channel_mult must be a multiple of 32"),
+            ({"model_channels": 33}, "model_channels must be even, not 33"),
+            ({"channel_mult": (1, 1.5)}, r"model_channels 32 times 1\.5 of channel_mult must be a multiple of 32"),
+            ({"channel_mult": (0, 2)}, "model_channels 32 times 0 of channel_mult must be a multiple of 32"),
+            ({"num_heads": 3}, "model_channels 32 times 2 of channel_mult must be a multiple of num_heads=3, for"),
             ({"num_heads": 0}, "num_heads must be a whole number of at least 1, not 0"),
             ({"image_size": 15}, "halves an image of size 15 too often"),
             ({"channel_mult": ()}, r"channel_mult \(\) halves"),

@@ -89,7 +89,8 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("change", "message"),
         (
-            ({"model_channels": 48}, "model_channels must be a multiple of 32 and of num_head_channels=32, not 48"),
+            ({"model_channels": 48}, "model_channels 48 times 1 of channel_mult must be a multiple of 32"),
+            ({"num_head_channels": 48}, "model_channels 32 times 2 of channel_mult must be a multiple of num_head_ch"),
             ({"num_head_channels": 0}, "num_head_channels must be a whole number of at least 1, not 0"),
             ({"image_size": 15}, "halves an image of size 15 too often"),
         ),

@@ -29,7 +29,7 @@ class ADMConfig:
     Attributes:
         image_size: height and width of the images.
         in_channels: of the images.
-        model_channels: at the highest resolution.
+        model_channels: what the channels of all resolutions are multiples of; even.
         out_channels: 6 for a network that learns the variance of three channels.
         num_res_blocks: at each resolution on the way down; one more on the way up.
         attention_downsampling: by how much an image is reduced where there is attention.
@@ -44,7 +44,7 @@ class ADMConfig:
     out_channels: int
     num_res_blocks: int
     attention_downsampling: tuple[int, ...]
-    channel_mult: tuple[int, ...]
+    channel_mult: tuple[float, ...]
     num_heads: int
     num_classes: int
 

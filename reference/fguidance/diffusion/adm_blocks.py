@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from fguidance.weights import StateDict
 
 GROUPS = 32
+TIME = 4
+"""Groups of a normalisation, and how many times `model_channels` a timestep's embedding has."""
 RESIDUAL = {
     "in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "time_emb_proj", "out_layers.0": "norm2",
     "out_layers.3": "conv2", "skip_connection": "conv_shortcut",
@@ -37,7 +39,7 @@ class Shape(Protocol):
 
     @property
     def model_channels(self) -> int:
-        """Channels at the highest resolution."""
+        """Channels of a timestep's sines and cosines, and at the highest resolution where its factor is 1."""
 
     @property
     def num_res_blocks(self) -> int:
@@ -48,7 +50,7 @@ class Shape(Protocol):
         """By how much an image is reduced where there is attention."""
 
     @property
-    def channel_mult(self) -> tuple[int, ...]:
+    def channel_mult(self) -> tuple[float, ...]:
         """How many times `model_channels` each resolution has."""
 
     def heads(self, channels: int) -> int:
@@ -65,28 +67,37 @@ def attends(shape: Shape, level: int) -> bool:
     return 2**level in shape.attention_downsampling
 
 
+def channels(shape: Shape, level: int) -> int:
+    """How many channels a resolution has."""
+    return int(shape.model_channels * shape.channel_mult[level])
+
+
 def require_shape(shape: Shape, divisor: str, **whole: int) -> None:
     """Raise ValueError on a shape that no such network has.
 
     Args:
         shape: of the network.
-        divisor: which of `whole` divides `model_channels`.
+        divisor: which of `whole` divides the channels where there is attention.
         **whole: further numbers of at least 1, by name.
     """
-    numbers = {name: getattr(shape, name) for name in ("image_size", "in_channels", "num_res_blocks")} | whole
-    for name, number in numbers.items():
+    names = ("image_size", "in_channels", "model_channels", "num_res_blocks")
+    for name, number in ({name: getattr(shape, name) for name in names} | whole).items():
         if not isinstance(number, int) or number < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, not {number!r}")
-    if shape.model_channels % GROUPS or shape.model_channels % whole[divisor]:
-        raise ValueError(
-            f"model_channels must be a multiple of {GROUPS} and of {divisor}={whole[divisor]}, "
-            f"not {shape.model_channels!r}"
-        )
+    if shape.model_channels % 2:
+        raise ValueError(f"model_channels must be even, not {shape.model_channels}")
     reductions = [2**level for level in range(levels(shape))]
     if not reductions or shape.image_size % reductions[-1]:
         raise ValueError(f"channel_mult {shape.channel_mult!r} halves an image of size {shape.image_size} too often")
     if not set(shape.attention_downsampling) <= set(reductions):
         raise ValueError(f"attention_downsampling must be some of {reductions}, not {shape.attention_downsampling!r}")
+    for level, times in enumerate(shape.channel_mult):
+        attended = attends(shape, level) or level == levels(shape) - 1
+        told = f"model_channels {shape.model_channels} times {times!r} of channel_mult must be"
+        if times <= 0 or (shape.model_channels * times) % GROUPS:
+            raise ValueError(f"{told} a multiple of {GROUPS}")
+        if attended and channels(shape, level) % whole[divisor]:
+            raise ValueError(f"{told} a multiple of {divisor}={whole[divisor]}, for there is attention")
 
 
 def encoder_blocks(shape: Shape) -> Iterator[Block]:
@@ -185,6 +196,7 @@ def empty_network(shape: Shape, out_channels: int, num_classes: int | None) -> A
         ImportError: diffusers is not installed.
     """
     from diffusers import UNet2DModel
+    from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 
     attention = [attends(shape, level) for level in range(levels(shape))]
     down = tuple("AttnDownBlock2D" if one else "ResnetDownsampleBlock2D" for one in attention)
@@ -193,12 +205,15 @@ def empty_network(shape: Shape, out_channels: int, num_classes: int | None) -> A
         network = UNet2DModel(
             sample_size=shape.image_size, in_channels=shape.in_channels, out_channels=out_channels,
             time_embedding_type="positional", freq_shift=0, flip_sin_to_cos=True, down_block_types=down,
-            up_block_types=up, block_out_channels=tuple(shape.model_channels * times for times in shape.channel_mult),
+            up_block_types=up, block_out_channels=tuple(channels(shape, level) for level in range(levels(shape))),
             layers_per_block=shape.num_res_blocks, downsample_type="resnet", upsample_type="resnet", act_fn="silu",
-            attention_head_dim=shape.model_channels // shape.heads(shape.model_channels), norm_num_groups=GROUPS,
-            attn_norm_num_groups=GROUPS, norm_eps=1e-5, resnet_time_scale_shift="scale_shift",
-            num_class_embeds=num_classes,
+            attention_head_dim=GROUPS, norm_num_groups=GROUPS, attn_norm_num_groups=GROUPS, norm_eps=1e-5,
+            resnet_time_scale_shift="scale_shift", num_class_embeds=num_classes,
+            time_embedding_dim=TIME * shape.model_channels,
         )  # fmt: skip
+        # diffusers would make them for the channels of the highest resolution, which may be more.
+        network.time_proj = Timesteps(shape.model_channels, flip_sin_to_cos=True, downscale_freq_shift=0)
+        network.time_embedding = TimestepEmbedding(shape.model_channels, TIME * shape.model_channels)
     _set_heads(network, shape)
     return network
 

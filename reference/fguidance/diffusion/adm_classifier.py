@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fguidance.diffusion.adm_blocks import (
     GROUPS,
+    channels,
     converted,
     empty_network,
     encoder_blocks,
@@ -37,7 +38,7 @@ class ADMClassifierConfig:
     Attributes:
         image_size: height and width of the images.
         in_channels: of the images.
-        model_channels: at the highest resolution.
+        model_channels: what the channels of all resolutions are multiples of; even.
         num_res_blocks: at each resolution.
         attention_downsampling: by how much an image is reduced where there is attention.
         channel_mult: how many times `model_channels` each resolution has, from the highest down.
@@ -50,7 +51,7 @@ class ADMClassifierConfig:
     model_channels: int
     num_res_blocks: int
     attention_downsampling: tuple[int, ...]
-    channel_mult: tuple[int, ...]
+    channel_mult: tuple[float, ...]
     num_head_channels: int
     num_classes: int
 
@@ -102,12 +103,12 @@ class ADMClassifier(nn.Module):
 
     def __init__(self, network: Any, config: ADMClassifierConfig) -> None:
         super().__init__()
-        channels = config.model_channels * config.channel_mult[-1]
+        width = channels(config, levels(config) - 1)
         size = config.image_size // 2 ** (levels(config) - 1)
         self.conv_in, self.time_proj, self.time_embedding = network.conv_in, network.time_proj, network.time_embedding
         self.down_blocks, self.mid_block = network.down_blocks, network.mid_block
-        self.norm = nn.GroupNorm(GROUPS, channels)
-        self.pool = _AttentionPool(size, channels, config.heads(channels), config.num_classes)
+        self.norm = nn.GroupNorm(GROUPS, width)
+        self.pool = _AttentionPool(size, width, config.heads(width), config.num_classes)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The logits of noisy images.

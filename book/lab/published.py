@@ -14,7 +14,7 @@ from fguidance.diffusion import (
     sample,
 )
 from fguidance.evaluation import load_inception
-from lab.published_weights import arrays, inception_images, made_weights, resnet_images, state_of
+from lab.published_weights import arrays, chain_noise, inception_images, made_weights, resnet_images, state_of
 
 SMALL = {
     "image_size": 16, "in_channels": 3, "model_channels": 32, "num_res_blocks": 1, "attention_downsampling": (2,),
@@ -67,6 +67,45 @@ def adm_differences() -> dict[str, float]:
         "UNet": relative(model(unet["x"], unet["t"], unet["y"]), unet["out"]),
         "noise-aware classifier": relative(noise_aware(classifier["x"], classifier["t"]), classifier["logits"]),
     }
+
+
+def adm_chain(name: str, guidance_scale: float | None = None) -> list[Tensor]:
+    """Every sixth sample of a chain of 25 steps in the manner of Dhariwal & Nichol: the published networks, small.
+
+    Args:
+        name: "ancestral", "ddim", "ddim_noisy" (with as much noise as there may be) or "ddim_unguided".
+        guidance_scale: another one than the published program was given.
+    """
+    given, (first, noise, labels) = arrays("adm_chains_25.npz"), chain_noise(25)
+    classifier = load_adm_classifier(
+        state_of(arrays("adm_classifier_small.npz")), ADMClassifierConfig(**SMALL, num_head_channels=32)
+    )
+    guided = {
+        "guidance": Guidance(alpha=0.0, tau_joint=1.0, tau_marginal=1.0),
+        "classifier": classifier,
+        "classifier_input": "noisy",
+        "guidance_scale": given["guidance_scale"].item() if guidance_scale is None else guidance_scale,
+    }
+    records: list[StepRecord] = []
+    sample(
+        load_adm_unet(state_of(arrays("adm_unet_small.npz")), ADMConfig(**SMALL, out_channels=6, num_heads=4)),
+        Schedule.linear(1000).respace(25),
+        labels,
+        initial_noise=first,
+        step_noise=noise,
+        sampler="ancestral" if name == "ancestral" else "ddim",
+        eta=1.0 if name == "ddim_noisy" else 0.0,
+        progress=False,
+        callback=records.append,
+        **({} if name == "ddim_unguided" else guided),
+    )
+    return [record.sample for record in records[::6]]
+
+
+def adm_chain_difference(name: str, guidance_scale: float | None = None) -> float:
+    """The largest difference of any pixel in any of those samples from what the published program made."""
+    pairs = zip(adm_chain(name, guidance_scale), arrays("adm_chains_25.npz")[name], strict=True)
+    return max(float((found - expected).abs().max()) for found, expected in pairs)
 
 
 def chain_differences() -> list[float]:

@@ -42,6 +42,13 @@ def resnet_images() -> Tensor:
     return torch.from_numpy(np.random.default_rng(10**6).standard_normal((2, 3, 128, 128))).float()
 
 
+def chain_noise(steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of two images of 16 pixels: the noise to begin with, that of each step, and labels of ten classes."""
+    rng = np.random.default_rng(10**6)
+    drawn = torch.from_numpy(rng.standard_normal((steps + 1, 2, 3, 16, 16))).float()
+    return drawn[0], drawn[1:], torch.from_numpy(rng.integers(0, 10, 2))
+
+
 def inception_images() -> dict[str, Tensor]:
     """Coloured tiles under noise, 8-bit: two square ones to stretch, and one that shrinks in one direction."""
     rng = np.random.default_rng(10**6)

@@ -4,11 +4,11 @@ import functools
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fguidance.run.config import ModelConfig, RunConfig
-from fguidance.run.networks import empty_classifier, empty_model
+from fguidance.run.networks import empty_classifier, empty_inputs, empty_model
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,14 @@ def cost(config: RunConfig) -> Cost:
 def _of_model(told: str) -> tuple[int, int]:
     """Operations and parameters; all rows of a table share their model, which takes seconds to count."""
     config = ModelConfig.model_validate_json(told)
-    model, (x, t) = empty_model(config), _inputs(config)
+    model, (x, t) = empty_model(config), empty_inputs(config, 1)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(x, t, t)
     return counter.get_total_flops(), _parameters(model)
 
 
-def _inputs(config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """One image and its timestep, without storage."""
-    channels, size = config.shape["in_channels"], config.shape["image_size"]
-    x = torch.empty((1, channels, size, size), device="meta")
-    return x, torch.zeros(1, dtype=torch.int64, device="meta")
-
-
 def _forward_and_backward(classifier: nn.Module, config: RunConfig) -> int:
-    x, t = _inputs(config.model)
+    x, t = empty_inputs(config.model, 1)
     x.requires_grad_()
     with FlopCounterMode(display=False) as counter:
         logits = classifier(x, t) if config.classifier.input == "noisy" else classifier(x)

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fguidance.run.config import ModelConfig, RunConfig
-from fguidance.run.networks import empty_classifier, empty_model
+from fguidance.run.networks import empty_classifier, empty_inputs, empty_model
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def memory(config: RunConfig) -> Memory:
     if not config.guidance.by_classifier:
         return Memory(weights, model, 0)
     classifier = empty_classifier(config.classifier)
-    x, t = _inputs(config.model, size)
+    x, t = empty_inputs(config.model, size)
     x.requires_grad_()
 
     def gradient() -> None:
@@ -60,14 +60,9 @@ def memory(config: RunConfig) -> Memory:
 @functools.cache
 def _of_model(told: str, size: int) -> tuple[int, int]:
     config = ModelConfig.model_validate_json(told)
-    model, (x, t) = empty_model(config), _inputs(config, size)
+    model, (x, t) = empty_model(config), empty_inputs(config, size)
     with torch.no_grad():
         return _bytes(model), peak_bytes(lambda: model(x, t, t), (x, t, *_tensors(model)))
-
-
-def _inputs(config: ModelConfig, size: int) -> tuple[Tensor, Tensor]:
-    channels, side = config.shape["in_channels"], config.shape["image_size"]
-    return torch.empty((size, channels, side, side), device="meta"), torch.zeros(size, dtype=torch.int64, device="meta")
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:

@@ -121,6 +121,13 @@ def empty_classifier(config: ClassifierConfig) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
+def empty_inputs(config: ModelConfig, batch: int) -> tuple[Tensor, Tensor]:
+    """Images and timesteps for a model, without storage, on the meta device."""
+    channels, size = config.shape["in_channels"], config.shape["image_size"]
+    x_t = torch.empty((batch, channels, size, size), device="meta")
+    return x_t, torch.zeros(batch, dtype=torch.int64, device="meta")
+
+
 class AtTemperature(nn.Module):
     """A classifier whose logits are divided by a number.
 

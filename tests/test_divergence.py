@@ -980,6 +980,12 @@ class TestErrors:
             (torch.tensor([-1.0, -1.0]), "log_q must be the logarithm of a distribution.*sum to 0.73"),
             (torch.tensor([math.nan, 0.0]), "log_q must be log-probabilities.*nan"),
             (torch.tensor([-math.inf, -math.inf]), "log_q must be the logarithm of a distribution"),
+            # The message tells the first that is wrong. Half precision may be off by 16 epsilons and not by 17.
+            (torch.tensor([-0.7, 0.5]), "at most 0, but holds 0.5$"),
+            (torch.tensor([[0.5, 0.5], [0.75, 0.25], [0.6, 0.6]]).log(), "sum to 1.2, not 1"),
+            (torch.tensor([0.125, -math.inf], dtype=torch.bfloat16), "sum to 1.13"),
+            (torch.tensor([17 / 128, -math.inf], dtype=torch.bfloat16), "at most 0, but holds 0.1328"),
+            (torch.tensor([0.125, 0.25], dtype=torch.bfloat16), "at most 0, but holds 0.25$"),
         ),
     )
     def test_a_target_that_is_no_distribution(self, log_q: Tensor, message: str) -> None:

@@ -152,6 +152,16 @@ class TestDoubled:
             correct = sum(map(exact, given[row]), Fraction(0))
             assert abs(of(found, row, 0) - correct) <= torch.finfo(dtype).eps * classes * 2.0**-11
 
+    def test_a_sum_of_thousands_is_better_than_its_dtype(self, dtype: torch.dtype) -> None:
+        """Of any size between 0 and 1, so that plain sums round at every step."""
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(10):
+            given = torch.rand(3000, generator=generator, dtype=torch.float64).to(dtype)
+            correct = sum(map(exact, given), Fraction(0))
+            found, plain = of(prelude._sum(given), 0), exact(given.sum())
+            assert abs(found - correct) <= torch.finfo(dtype).eps * 2.0**-5
+            assert abs(plain - correct) > torch.finfo(dtype).eps
+
     @pytest.mark.parametrize("size", (1e-9, 1e-3, 0.3, 0.5, 3.0, 1e4))
     def test_log1p_of_a_double(self, dtype: torch.dtype, size: float) -> None:
         high = torch.tensor([size, size], dtype=dtype)

@@ -63,18 +63,36 @@ def recorded(row: Row) -> Measures | None:
 
 
 def table(chosen: Table) -> str:
-    """The paper's numbers beside ours, with what fills a row and the hours that it would take."""
+    """The paper's numbers beside ours, with a row's name and the hours that it would take."""
     lines = [
-        "| row | Fréchet distance | precision | recall | ours | what fills it | hours |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| row | distance | precision | recall | ours | name | hours |",
+        "| --- | ---: | ---: | ---: | --- | --- | ---: |",
     ]
     for row in chosen.rows:
         stated = " | ".join(_number(getattr(row.stated, name)) for name in MEASURES)
-        found = recorded(row)
-        ours = "not run" if found is None else " / ".join(_number(getattr(found, name)) for name in MEASURES)
         time = hours(cost(row.config).image, HALF_AN_H100) * chosen.num_samples / IMAGES
-        lines.append(f"| {row.config.title} | {stated} | {ours} | `--rows {row.key}` | {time:.1f} |")
+        lines.append(f"| {row.config.title} | {stated} | {_ours(row)} | `{row.key}` | {time:.1f} |")
     return "\n".join(lines)
+
+
+def _ours(row: Row) -> str:
+    """What a recorded run found, or why there is none."""
+    if (found := recorded(row)) is not None:
+        return " / ".join(_number(getattr(found, name)) for name in MEASURES)
+    return "not run; no weights are published" if unpublished(row.config) else "not run"
+
+
+def unpublished(config: RunConfig) -> list[str]:
+    """The files of weights that a row needs and that nobody has published."""
+    needed = [config.model.weights, *([config.classifier.weights] if config.guidance.by_classifier else [])]
+    return [file for file in needed if file not in ASSETS]
+
+
+def needed_files() -> str:
+    """Where a reader who has trained such weights puts them: the rows, and the files that they look for."""
+    configs = [row.config for one in all_tables() for row in one.rows]
+    pairs = [(one.name.removeprefix("imagenet128/"), file) for one in configs for file in unpublished(one)]
+    return "\n".join(["| row | file |", "| --- | --- |", *(f"| `{name}` | `{file}` |" for name, file in pairs)])
 
 
 def _number(value: float | None) -> str:
@@ -101,8 +119,8 @@ def hours(operations: float, per_second: float) -> float:
 def cost_table(found: Mapping[str, Cost]) -> str:
     """Operations of a step, and the hours at half of each device's peak."""
     lines = [
-        "| row | model | classifier | " + " | ".join(f"hours, {name}" for name in PEAKS) + " |",
-        "| --- | --- | --- |" + " --- |" * len(PEAKS),
+        "| row | model, $10^9$ | classifier, $10^9$ | " + " | ".join(f"hours, {name}" for name in PEAKS) + " |",
+        "| --- | ---: | ---: |" + " ---: |" * len(PEAKS),
     ]
     for name, one in found.items():
         times = " | ".join(f"{hours(one.image, 0.5e12 * peak):.1f}" for peak in PEAKS.values())
@@ -113,7 +131,7 @@ def cost_table(found: Mapping[str, Cost]) -> str:
 
 def memory_table() -> str:
     """GiB that a step of a shard holds at once, in float32, by each kind of guidance."""
-    lines = ["| row | weights | model | classifier | a step |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| row | weights | model | classifier | a step |", "| --- | ---: | ---: | ---: | ---: |"]
     for name in ROWS:
         config = load_config(f"imagenet128/table3/{name}")
         found = memory(config)
@@ -168,12 +186,24 @@ def rows_table(configs: Mapping[str, RunConfig], found: Mapping[str, Measures]) 
     """The measures of a small run."""
     names = (*MEASURES, "inception_score", "agreement")
     titles = "Fréchet distance | precision | recall | Inception score | agreement"
-    lines = [f"| row | {titles} |", "| --- |" + " --- |" * len(names)]
+    lines = [f"| row | {titles} |", "| --- |" + " ---: |" * len(names)]
     lines += [
         f"| {config.title} | " + " | ".join(_number(getattr(found[key], name)) for name in names) + " |"
         for key, config in configs.items()
     ]
     return "\n".join(lines)
+
+
+def gallery_labels(folder: Path, columns: int) -> list[int]:
+    """What the first images of a run were asked to be."""
+    _, labels = read_samples(folder / "samples.npz")
+    assert labels is not None
+    return [int(label) for label in labels[:columns]]
+
+
+def disk(config: RunConfig) -> float:
+    """Gigabytes that a row of 50,000 images takes: its shards, and the file into which they are joined."""
+    return 2 * IMAGES * 3 * config.model.shape["image_size"] ** 2 / 1e9
 
 
 def rows_grid(configs: Mapping[str, RunConfig], folder: Path, height: float, columns: int = 16) -> Figure:

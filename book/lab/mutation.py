@@ -29,13 +29,13 @@ def reasons_table(run: dict[str, Any]) -> str:
 
 def deep_table(runs: dict[str, dict[str, Any]]) -> str:
     """What each divergence passed in the nightly runs: checks, examples and time."""
-    heads = ("divergence", "checks passed", "failed", "do not apply", "examples", "minutes", "date", "source")
+    heads = ("divergence", "checks passed", "failed", "do not apply", "examples", "minutes")
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, run in runs.items():
         passed = [number for number in run["examples"].values() if isinstance(number, int)]
         failed = _failed(run)
         counts = (len(passed), failed, len(run["examples"]) - len(passed) - failed, f"{sum(passed):,}")
-        cells = (f"`{name}`", *counts, f"{run['seconds'] / 60:.0f}", run["date"], f"`{run['source'][:8]}`")
+        cells = (f"`{name}`", *counts, f"{run['seconds'] / 60:.0f}")
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
@@ -52,8 +52,16 @@ def deep_sentence(runs: dict[str, dict[str, Any]], many: int = 100) -> str:
     failed = sum(map(_failed, runs.values()))
     return (
         f"In all {sum(totals.values()):,} examples of {len(totals)} properties on {len(runs)} divergences passed, "
-        f"and {failed or 'no'} checks failed; each property that has {many} cases or more met at least {least:,}."
+        f"and {failed or 'no'} checks failed; each property that has {many} cases or more met at least {least:,}. "
+        f"{_sources(runs)}"
     )
+
+
+def _sources(runs: dict[str, dict[str, Any]]) -> str:
+    """When and from which source each of the runs was."""
+    counted = Counter((run["date"], run["source"][:8]) for run in runs.values())
+    told = [f"{count} on {date} (`{source}`)" for (date, source), count in counted.items()]
+    return f"Divergences by date and source: {', '.join(told)}."
 
 
 def _failed(run: dict[str, Any]) -> int:

@@ -65,6 +65,11 @@ class TestTraps:
     def test_the_number_of_heads(self, given, state) -> None:
         assert off_by(load_adm_unet(state, replace(SMALL, num_heads=2)), given) > 1e-3
 
+    def test_the_groups_of_the_middle_attention(self, given, state) -> None:
+        model = load_adm_unet(state, SMALL)
+        model.network.mid_block.attentions[0].group_norm.num_groups = 16
+        assert off_by(model, given) > 1e-3
+
     def test_the_order_of_the_rows_of_attention(self, given, state) -> None:
         for name in [name for name in state if ".qkv." in name]:
             rows = state[name].unflatten(0, (4, 3, -1))

@@ -24,7 +24,21 @@ def measured(**changes: float | None) -> str:
 def test_a_row_that_no_run_filled_says_so(results: Path) -> None:
     lines = imagenet.table(imagenet.all_tables()[2]).splitlines()
     assert len(lines) == 2 + 9
-    assert lines[-1] == "| JS, ResNet-101 | 2.13 | 0.79 | 0.60 | not run | `--rows js` | 4.4 |"
+    assert lines[-1] == "| JS, ResNet-101 | 2.13 | 0.79 | 0.60 | not run | `js` | 4.4 |"
+
+
+def test_a_row_whose_weights_nobody_published_says_so(results: Path) -> None:
+    lines = [line for one in imagenet.all_tables() for line in imagenet.table(one).splitlines()[2:]]
+    told = [line for line in lines if "not run; no weights are published" in line]
+    needed = imagenet.needed_files().splitlines()[2:]
+    assert len(told) == len(needed) == 4
+    assert "| `table3/entropy_aware` | `ed_dpm_classifier_imagenet128.pt` |" in needed
+    assert imagenet.unpublished(imagenet.load_config("imagenet128/table3/js")) == []
+
+
+def test_the_disk_of_a_row() -> None:
+    """Fifty thousand images of 49,152 bytes, twice."""
+    assert imagenet.disk(imagenet.load_config("imagenet128/table3/js")) == pytest.approx(4.9152)
 
 
 def test_a_recorded_run_fills_its_row_alone(results: Path) -> None:

@@ -84,8 +84,7 @@ def _ours(row: Row) -> str:
 
 def unpublished(config: RunConfig) -> list[str]:
     """The files of weights that a row needs and that nobody has published."""
-    needed = [config.model.weights, *([config.classifier.weights] if config.guidance.by_classifier else [])]
-    return [file for file in needed if file not in ASSETS]
+    return [file for file in config.weights if file not in ASSETS]
 
 
 def needed_files() -> str:
@@ -203,7 +202,8 @@ def gallery_labels(folder: Path, columns: int) -> list[int]:
 
 def disk(config: RunConfig) -> float:
     """Gigabytes that a row of 50,000 images takes: its shards, and the file into which they are joined."""
-    return 2 * IMAGES * 3 * config.model.shape["image_size"] ** 2 / 1e9
+    shape = config.model.shape
+    return 2 * IMAGES * shape["in_channels"] * shape["image_size"] ** 2 / 1e9
 
 
 def rows_grid(configs: Mapping[str, RunConfig], folder: Path, height: float, columns: int = 16) -> Figure:

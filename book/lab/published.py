@@ -4,8 +4,10 @@ from torch import Tensor
 
 from fguidance import Guidance
 from fguidance.diffusion import (
+    ADMClassifier,
     ADMClassifierConfig,
     ADMConfig,
+    ADMUNet,
     Schedule,
     StepRecord,
     load_adm_classifier,
@@ -16,6 +18,7 @@ from fguidance.diffusion import (
 from fguidance.evaluation import load_inception
 from lab.published_weights import arrays, chain_noise, inception_images, made_weights, resnet_images, state_of
 
+UNET, CLASSIFIER = "adm_unet_small.npz", "adm_classifier_small.npz"
 SMALL = {
     "image_size": 16, "in_channels": 3, "model_channels": 32, "num_res_blocks": 1, "attention_downsampling": (2,),
     "channel_mult": (1, 2), "num_classes": 10,
@@ -60,13 +63,21 @@ def inception_differences() -> dict[str, float]:
 
 def adm_differences() -> dict[str, float]:
     """Of the diffusion model and the noise-aware classifier."""
-    unet, classifier = arrays("adm_unet_small.npz"), arrays("adm_classifier_small.npz")
-    model = load_adm_unet(state_of(unet), ADMConfig(**SMALL, out_channels=6, num_heads=4))
-    noise_aware = load_adm_classifier(state_of(classifier), ADMClassifierConfig(**SMALL, num_head_channels=32))
+    unet, classifier = arrays(UNET), arrays(CLASSIFIER)
     return {
-        "UNet": relative(model(unet["x"], unet["t"], unet["y"]), unet["out"]),
-        "noise-aware classifier": relative(noise_aware(classifier["x"], classifier["t"]), classifier["logits"]),
+        "UNet": relative(small_unet()(unet["x"], unet["t"], unet["y"]), unet["out"]),
+        "noise-aware classifier": relative(small_classifier()(classifier["x"], classifier["t"]), classifier["logits"]),
     }
+
+
+def small_unet() -> ADMUNet:
+    """The small diffusion model whose weights and outputs are known."""
+    return load_adm_unet(state_of(arrays(UNET)), ADMConfig(**SMALL, out_channels=6, num_heads=4))
+
+
+def small_classifier() -> ADMClassifier:
+    """The small noise-aware classifier."""
+    return load_adm_classifier(state_of(arrays(CLASSIFIER)), ADMClassifierConfig(**SMALL, num_head_channels=32))
 
 
 def adm_chain(name: str, guidance_scale: float | None = None) -> list[Tensor]:
@@ -77,18 +88,15 @@ def adm_chain(name: str, guidance_scale: float | None = None) -> list[Tensor]:
         guidance_scale: another one than the published program was given.
     """
     given, (first, noise, labels) = arrays("adm_chains_25.npz"), chain_noise(25)
-    classifier = load_adm_classifier(
-        state_of(arrays("adm_classifier_small.npz")), ADMClassifierConfig(**SMALL, num_head_channels=32)
-    )
     guided = {
         "guidance": Guidance(alpha=0.0, tau_joint=1.0, tau_marginal=1.0),
-        "classifier": classifier,
+        "classifier": small_classifier(),
         "classifier_input": "noisy",
         "guidance_scale": given["guidance_scale"].item() if guidance_scale is None else guidance_scale,
     }
     records: list[StepRecord] = []
     sample(
-        load_adm_unet(state_of(arrays("adm_unet_small.npz")), ADMConfig(**SMALL, out_channels=6, num_heads=4)),
+        small_unet(),
         Schedule.linear(1000).respace(25),
         labels,
         initial_noise=first,
@@ -110,10 +118,10 @@ def adm_chain_difference(name: str, guidance_scale: float | None = None) -> floa
 
 def chain_differences() -> list[float]:
     """The largest difference of any pixel after each of the 25 steps of Ma et al.'s guided chain."""
-    unet, given = arrays("adm_unet_small.npz"), arrays("elucd_guided_chain_25.npz")
+    given = arrays("elucd_guided_chain_25.npz")
     records: list[StepRecord] = []
     sample(
-        load_adm_unet(state_of(unet), ADMConfig(**SMALL, out_channels=6, num_heads=4)),
+        small_unet(),
         Schedule.linear(1000).respace(25),
         given["y"],
         guidance=Guidance(alpha=0.0, tau_joint=given["tau1"].item(), tau_marginal=given["tau2"].item()),

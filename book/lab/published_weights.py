@@ -1,4 +1,4 @@
-"""Weights that anybody can make for a published architecture, by the rule that the fixtures state."""
+"""The fixtures: numbers of the published programs, and the weights and inputs that anybody can make again for them."""
 
 import json
 import math

@@ -147,6 +147,12 @@ class RunConfig(_Table):
     classifier: ClassifierConfig = ClassifierConfig()
     guidance: GuidanceConfig = GuidanceConfig()
 
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """What a sample is drawn with, as the networks' tables name it: assets, files, or parts of files."""
+        guiding = (self.classifier.weights,) if self.guidance.by_classifier else ()
+        return (self.model.weights, *guiding)
+
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
         guided = self.guidance.by_classifier

@@ -15,7 +15,7 @@ from fguidance.run.assets import file_and_part, file_sha256, locate
 from fguidance.run.config import RunConfig
 from fguidance.run.shards import Shards, write_whole
 
-RECORD, SAMPLES, EVALUATION = "run.json", "samples.npz", "evaluation.json"
+RECORD, SAMPLES = "run.json", "samples.npz"
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ def identity(config: RunConfig, num_samples: int, device: torch.device) -> Ident
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, not {num_samples}")
-    used = [config.model.weights, *([config.classifier.weights] if config.guidance.by_classifier else [])]
-    files = dict.fromkeys(file_and_part(one)[0] for one in used)
+    files = dict.fromkeys(file_and_part(one)[0] for one in config.weights)
     return Identity(
         config.model_dump(mode="json"),
         num_samples,

@@ -1,5 +1,10 @@
 """The comparisons with the published programs, on the numbers that were computed with those."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from fguidance import Guidance
@@ -15,6 +20,7 @@ from fguidance.diffusion import (
     load_resnet,
     sample,
 )
+from fguidance.diffusion.sampler import Model
 from fguidance.evaluation import load_inception
 from lab.published_weights import arrays, chain_noise, inception_images, made_weights, resnet_images, state_of
 
@@ -80,12 +86,13 @@ def small_classifier() -> ADMClassifier:
     return load_adm_classifier(state_of(arrays(CLASSIFIER)), ADMClassifierConfig(**SMALL, num_head_channels=32))
 
 
-def adm_chain(name: str, guidance_scale: float | None = None) -> list[Tensor]:
+def adm_chain(name: str, guidance_scale: float | None = None, rounding: float = 0.0) -> list[Tensor]:
     """Every sixth sample of a chain of 25 steps in the manner of Dhariwal & Nichol: the published networks, small.
 
     Args:
         name: "ancestral", "ddim", "ddim_noisy" (with as much noise as there may be) or "ddim_unguided".
         guidance_scale: another one than the published program was given.
+        rounding: normal noise added to each output of the UNet, as a share of that output's root mean square.
     """
     given, (first, noise, labels) = arrays("adm_chains_25.npz"), chain_noise(25)
     guided = {
@@ -94,9 +101,14 @@ def adm_chain(name: str, guidance_scale: float | None = None) -> list[Tensor]:
         "classifier_input": "noisy",
         "guidance_scale": given["guidance_scale"].item() if guidance_scale is None else guidance_scale,
     }
-    records: list[StepRecord] = []
+    unet, errors, records = small_unet(), torch.Generator().manual_seed(0), list[StepRecord]()
+
+    def rounded(x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        output = unet(x_t, t, y)
+        return output + rounding * output.square().mean().sqrt() * torch.randn(output.shape, generator=errors)
+
     sample(
-        small_unet(),
+        rounded,
         Schedule.linear(1000).respace(25),
         labels,
         initial_noise=first,
@@ -110,28 +122,39 @@ def adm_chain(name: str, guidance_scale: float | None = None) -> list[Tensor]:
     return [record.sample for record in records[::6]]
 
 
-def adm_chain_difference(name: str, guidance_scale: float | None = None) -> float:
-    """The largest difference of any pixel in any of those samples from what the published program made."""
-    pairs = zip(adm_chain(name, guidance_scale), arrays("adm_chains_25.npz")[name], strict=True)
-    return max(float((found - expected).abs().max()) for found, expected in pairs)
+def largest(found: Iterable[Tensor], expected: Iterable[Tensor]) -> list[float]:
+    """The largest difference of any pixel, of each pair of arrays."""
+    return [float((one - other).abs().max()) for one, other in zip(found, expected, strict=True)]
 
 
-def chain_differences() -> list[float]:
-    """The largest difference of any pixel after each of the 25 steps of Ma et al.'s guided chain."""
-    given = arrays("elucd_guided_chain_25.npz")
-    records: list[StepRecord] = []
-    sample(
-        small_unet(),
-        Schedule.linear(1000).respace(25),
-        given["y"],
-        guidance=Guidance(alpha=0.0, tau_joint=given["tau1"].item(), tau_marginal=given["tau2"].item()),
-        classifier=lambda x: x.flatten(1) @ given["classifier_weight"].T,
-        guidance_scale=given["scale"].item(),
-        sine_gamma=given["gamma"].item(),
-        initial_noise=given["x_T"],
-        step_noise=given["noise"],
-        progress=False,
-        callback=records.append,
-    )
-    pairs = zip(records, given["samples"], strict=True)
-    return [float((record.sample - expected).abs().max()) for record, expected in pairs]
+def guided_steps(network: Model | None = None, **changes: Any) -> list[StepRecord]:
+    """By how much each of the 25 steps of Ma et al.'s guided chain misses the published program's.
+
+    Each step begins at the image that the published program had there, so nothing accumulates.
+
+    Args:
+        network: another one than `small_unet`.
+        changes: other arguments of :func:`fguidance.diffusion.sample` than the published program was given.
+
+    Returns:
+        A record per step with the differences of the two images. That of the predicted clean image is multiplied by the
+        root of alpha bar, as the prediction divides the network's rounding by it: by 1/157 at the first step.
+    """
+    given, schedule, found = arrays("elucd_guided_chain_25.npz"), Schedule.linear(1000).respace(25), list[StepRecord]()
+
+    def compare(record: StepRecord) -> None:
+        images, clean = given["samples"][len(found)], given["pred_xstart"][len(found)]
+        off = (record.predicted_clean - clean) * schedule.alphas_cumprod[record.step].sqrt().item()
+        found.append(replace(record, sample=record.sample - images, predicted_clean=off))
+        record.sample.copy_(images)  # the sampler's own images: its next step begins there
+
+    settings = {
+        "guidance": Guidance(alpha=0.0, tau_joint=given["tau1"].item(), tau_marginal=given["tau2"].item()),
+        "classifier": lambda x: x.flatten(1) @ given["classifier_weight"].T,
+        "guidance_scale": given["scale"].item(),
+        "sine_gamma": given["gamma"].item(),
+        "initial_noise": given["x_T"],
+        "step_noise": given["noise"],
+    }
+    sample(network or small_unet(), schedule, given["y"], progress=False, callback=compare, **settings | changes)
+    return found

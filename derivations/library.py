@@ -9,8 +9,8 @@ from derivations import regimes, tables
 from derivations.divergences import DIVERGENCES, Family, Row
 from fguidance import symbolic
 from fguidance.describe import conjugate, slope_range
-from fguidance.interpreter import MPMATH, evaluate
 from fguidance.symbolic import t
+from fguidance.symbolic.evaluate import MPMATH, evaluate
 
 UNSOLVED = frozenset({"symmetric_chi_squared", "arithmetic_geometric", "osterreicher_vajda"})
 """Rows whose equation f'(t) = s is a quartic or has no closed solution: SymPy tries for minutes."""

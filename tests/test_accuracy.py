@@ -7,13 +7,13 @@ from collections.abc import Callable
 import mpmath
 import pytest
 import torch
+from fguidance._generated import Contrast, Definition, Term, scaled
+from fguidance.accuracy import probes, shortfall
 from mpmath import mpf
 from torch import Tensor
 
 import fguidance as fg
 from fguidance import _generated, accuracy, numerical
-from fguidance._generated import Contrast, Definition, Term, scaled
-from fguidance.accuracy import probes, shortfall
 from fguidance.symbolic import as_generator
 from tests.support import exact
 from tests.support.cases import DIVERGENCES

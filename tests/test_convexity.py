@@ -13,8 +13,8 @@ import fguidance as fg
 from derivations.divergences import DIVERGENCES
 from fguidance import convexity
 from fguidance.convexity import certify_convexity
-from fguidance.parsing import parse_generator, t
 from fguidance.symbolic import check_generator
+from fguidance.symbolic.parsing import parse_generator, t
 
 VALUES = (-1.5, -1.0, -0.5, 0.125, 0.25, 0.5, 0.75, 1.5, 2.0, 3.0)
 

@@ -19,9 +19,9 @@ from fguidance import describe as module
 from fguidance.describe import Description, degree_in_roots, describe
 from fguidance.describe_text import as_text
 from fguidance.divergence import Divergence
-from fguidance.interpreter import MPMATH, evaluate
-from fguidance.parsing import parse_generator, t
-from fguidance.printed_code import print_code
+from fguidance.symbolic.evaluate import MPMATH, evaluate
+from fguidance.symbolic.parsing import parse_generator, t
+from fguidance.symbolic.printed import print_code
 
 MULTIPLES_OF_ALPHA = ("amari", "cressie_read", "tsallis")
 KINKED = [name for name in fg.divergence_names() if not fg.divergence(name).is_smooth]

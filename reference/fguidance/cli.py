@@ -78,14 +78,14 @@ def list_divergences(as_json: AsJson = False) -> None:
 
 
 def _row(name: str) -> dict[str, str]:
-    from fguidance import _generated, divergence_parameters
+    from fguidance import catalogue, divergence_parameters
 
     rules = divergence_parameters(name).values()
     return {
         "name": name,
-        "generator": _generated.GENERATORS.get(name, "none: no f-divergence"),
+        "generator": catalogue.ROWS[name][0] or "none: no f-divergence",
         "parameter": ", ".join(f"{rule.name} from {rule.low:g} to {rule.high:g}" for rule in rules),
-        "source": _generated.SOURCES[name],
+        "source": catalogue.ROWS[name][1],
     }
 
 

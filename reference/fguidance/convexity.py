@@ -13,8 +13,8 @@ from typing import Any, Literal
 import sympy as sp
 
 from fguidance.deadline import TimeLimitError
-from fguidance.interpreter import Arithmetic, Function, evaluate
-from fguidance.parsing import t
+from fguidance.symbolic.evaluate import Arithmetic, Function, evaluate
+from fguidance.symbolic.parsing import t
 from fguidance.timed import within
 
 BITS = 256

@@ -7,10 +7,10 @@ from typing import Any
 
 import sympy as sp
 
-from fguidance import symbolic
 from fguidance.divergence import Divergence
-from fguidance.printed_code import ACCURACY, print_code
+from fguidance.symbolic import generator as symbolic
 from fguidance.symbolic import t
+from fguidance.symbolic.printed import ACCURACY, print_code
 from fguidance.timed import within
 
 SECONDS, SECONDS_FOR_CODE, ALTOGETHER = 0.8, 1.2, 2.6

@@ -8,9 +8,9 @@ import sympy as sp
 from mpmath import mpf
 from torch import Tensor
 
-from fguidance.interpreter import MPMATH
-from fguidance.interpreter import evaluate as walk
 from fguidance.symbolic import t
+from fguidance.symbolic.evaluate import MPMATH
+from fguidance.symbolic.evaluate import evaluate as walk
 
 DIGITS = 60
 

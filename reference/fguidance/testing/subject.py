@@ -193,8 +193,8 @@ def _name_of(source: Any) -> str:
 
 
 def _generator_of(source: Any, stated: Declaration) -> "sp.Expr | None":
-    from fguidance.parsing import in_t, parse_generator
     from fguidance.symbolic import as_generator
+    from fguidance.symbolic.parsing import in_t, parse_generator
 
     generator = stated.generator if stated.generator is not None else attribute_of(source, "generator")
     try:

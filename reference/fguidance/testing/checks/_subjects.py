@@ -7,7 +7,7 @@ import torch
 from hypothesis import assume
 from torch import Tensor
 
-from fguidance.places import places
+from fguidance.symbolic.numerical import places
 from fguidance.testing.strategies import Case
 from fguidance.testing.subject import Function, Subject
 from fguidance.testing.tolerance import eps

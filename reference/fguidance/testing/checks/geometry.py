@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fguidance.places import places
+from fguidance.symbolic.numerical import places
 from fguidance.testing import exact, strategies
 from fguidance.testing.check import Violation, check
 from fguidance.testing.checks._subjects import (

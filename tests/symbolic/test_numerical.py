@@ -12,7 +12,7 @@ from mpmath import mpf
 
 import fguidance as fg
 from fguidance import _generated, numerical, symbolic
-from fguidance.parsing import t
+from fguidance.symbolic.parsing import t
 from tests.support import exact
 from tests.support.cases import DOUBLE, HALF, SINGLE, Case, Member, random_logits, target
 from tests.test_divergence import EXTREMES

@@ -9,7 +9,7 @@ import sympy as sp
 import torch
 from sympy.codegen.cfunctions import expm1, log1p
 
-from fguidance.interpreter import MPMATH, TORCH, evaluate, held, log_quotient
+from fguidance.symbolic.evaluate import MPMATH, TORCH, evaluate, held, log_quotient
 
 x = sp.Symbol("x", real=True)
 POINTS = torch.tensor([-2.5, -0.3, 0.4, 1.7], dtype=torch.float64)

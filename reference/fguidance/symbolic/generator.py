@@ -2,7 +2,7 @@
 
 A generator comes as text, which is parsed against a whitelist and never evaluated, or as a SymPy expression in one
 positive symbol t = p/q. From it follow the gauge f'(1) = 0, the dual, the limits at both ends, the saturation
-exponent, and the pieces whose slope differences lose no digits.
+exponent, and the slope over what it grows like.
 """
 
 import functools
@@ -17,14 +17,11 @@ import sympy as sp
 from mpmath import mpf
 from sympy.codegen.rewriting import expm1_opt, log1p_opt, optimize
 from sympy.core.cache import clear_cache
-from sympy.printing.pytorch import TorchPrinter
 
 from fguidance.deadline import OutOfTime, TimeLimitError
-from fguidance.interpreter import MPMATH, evaluate
-from fguidance.parsing import in_t, parse_generator, t
+from fguidance.symbolic.evaluate import MPMATH, evaluate
+from fguidance.symbolic.parsing import in_t, parse_generator, t
 from fguidance.timed import Result, within
-
-__all__ = ["as_generator", "parse_generator", "t"]
 
 log_ratio = sp.Symbol("log_ratio", real=True)
 ENDS = (sp.Integer(0), sp.oo)
@@ -282,77 +279,6 @@ def _rational(number: mpf) -> sp.Expr | None:
     return sp.Rational(near.numerator, near.denominator) if close else None
 
 
-@dataclass(frozen=True)
-class Piece:
-    """One term of f' whose slope difference is exact: a kernel of the generated code and its arguments."""
-
-    kernel: str
-    arguments: tuple[sp.Expr, ...]
-    derivative_sign: sp.Expr
-
-
-def _piece(term: sp.Expr) -> Piece | None:
-    coefficient, body = term.as_independent(t, as_Add=False)
-    if body == sp.log(t):
-        return Piece("log_difference", (coefficient,), coefficient)
-    power = body.as_base_exp()[1] if body.as_base_exp()[0] == t else None
-    if power is not None:
-        return Piece("power_difference", (coefficient, power), coefficient * power)
-    inner, exponent = (body.args[0], None) if isinstance(body, sp.log) else body.as_base_exp()
-    linear = sp.Poly(inner, t) if inner.is_polynomial(t) else None
-    if linear is None or linear.degree() != 1 or not all(c.is_positive for c in linear.all_coeffs()):
-        return None
-    rate, constant = linear.all_coeffs()
-    shift = sp.log(rate / constant)
-    if exponent is None:
-        return Piece("softplus_difference", (coefficient, shift, sp.Integer(1)), coefficient)
-    if exponent.is_Integer and exponent < 0:
-        return Piece("sigmoid_difference", (coefficient * constant**exponent, -exponent, shift), -coefficient)
-    return None
-
-
-def _joined(pieces: list[Piece]) -> list[Piece]:
-    """a log t + b log(1 + kt) with a > 0 > b, as (a + b) log t and a falling softplus of -u: both increase."""
-    logs = [piece for piece in pieces if piece.kernel == "log_difference"]
-    falling = [p for p in pieces if p.kernel == "softplus_difference" and p.derivative_sign.is_negative]
-    if not logs or not falling:
-        return pieces
-    rest = [piece for piece in pieces if piece not in (*logs, *falling)]
-    slope_left = sum(piece.arguments[0] for piece in (*logs, *falling))
-    if slope_left != 0:
-        rest.append(Piece("log_difference", (slope_left,), slope_left))
-    for piece in falling:
-        coefficient, shift, _ = piece.arguments
-        rest.append(Piece("softplus_difference", (coefficient, shift, sp.Integer(-1)), -coefficient))
-    return rest
-
-
-@functools.lru_cache(maxsize=256)
-def pieces(generator: sp.Expr) -> tuple[Piece, ...] | None:
-    """f' as a sum of increasing pieces, or None where it is no such sum.
-
-    Pieces that all increase can be added without cancelling; `derivations.stable_forms` proves each kernel.
-    """
-    derivative = sp.expand(sp.expand_log(sp.diff(generator, t), force=True))
-    if derivative.has(sp.exp, sp.tanh, sp.atan, sp.Abs):
-        return None
-    if derivative.is_rational_function(t):
-        derivative = sp.apart(sp.together(derivative), t)
-    elif sp.simplify(derivative) != derivative:
-        derivative = sp.expand(sp.expand_log(sp.expand(sp.simplify(derivative)), force=True))
-    found = [_piece(term) for term in sp.Add.make_args(derivative) if term.has(t)]
-    if any(piece is None for piece in found):
-        return None
-    joined = _joined([piece for piece in found if piece is not None])
-    return tuple(joined) if all(piece.derivative_sign.is_positive for piece in joined) else None
-
-
-def steepest_power(found: tuple[Piece, ...]) -> float:
-    """The largest abs(power) of t in t f'(t), from the pieces of f'; 0 where none of them is a power."""
-    powers = [float(piece.arguments[1]) + 1 for piece in found if piece.kernel == "power_difference"]
-    return max(map(abs, powers), default=0.0)
-
-
 def in_log_ratio(expression: sp.Expr) -> sp.Expr:
     """The expression at t = e^y, in y = `log_ratio`, written with expm1 and log1p."""
     written = sp.expand_log(sp.powsimp(sp.expand(expression.subs(t, sp.exp(log_ratio)))), force=True)
@@ -374,22 +300,7 @@ def tails(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """f(e^y) and its dual at e^y in the gauge, as expressions in y = `log_ratio` for y <= -1 (:eq:`eq-value`)."""
     fixed = gauge_fixed(generator)
     swapped = dual(fixed)
-    return in_log_ratio(fixed), in_log_ratio(swapped if pieces(generator) else tidied(swapped))
-
-
-class _PlainTorchPrinter(TorchPrinter):  # type: ignore[misc]
-    """SymPy's printer, with expm1 and log1p and with plain float literals for every constant."""
-
-    def _print(self, expression: sp.Basic, **settings: object) -> str:
-        if isinstance(expression, sp.Expr) and expression.is_number and not expression.is_Integer:
-            return repr(float(expression))
-        return str(super()._print(expression, **settings))
-
-    def _print_expm1(self, expression: sp.Expr) -> str:
-        return f"torch.expm1({self._print(expression.args[0])})"
-
-    def _print_log1p(self, expression: sp.Expr) -> str:
-        return f"torch.log1p({self._print(expression.args[0])})"
+    return in_log_ratio(fixed), in_log_ratio(tidied(swapped))
 
 
 @dataclass(frozen=True)
@@ -515,8 +426,3 @@ def scaled_tails(generator: sp.Expr) -> tuple[tuple[sp.Expr, sp.Expr], tuple[sp.
     left = in_log_ratio(_divided(fixed, at_zero, sp.Integer(0)))
     right = in_log_ratio(tidied(_divided(fixed / t, at_infinity, exponent).subs(t, 1 / t)))
     return (left, right), (at_zero * log_ratio, -at_infinity * log_ratio + exponent.subs(t, sp.exp(-log_ratio)))
-
-
-def print_torch(expression: sp.Expr) -> str:
-    """The expression as PyTorch source."""
-    return str(_PlainTorchPrinter({"fully_qualified_modules": True}).doprint(expression))

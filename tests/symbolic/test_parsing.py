@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fguidance
-from fguidance.parsing import FUNCTIONS, in_t, parse_generator, t
+from fguidance.symbolic.parsing import FUNCTIONS, in_t, parse_generator, t
 from tests.support.hostile import HARD, PARSED_AWAY, TOO_LONG_OR_EMPTY
 
 PLAIN = {
@@ -43,7 +43,7 @@ class TestHostileText:
         script = f"""
 import sys
 sys.path[:0] = {[str(Path(fguidance.__file__).parents[1]), str(Path(__file__).parents[1])]!r}
-from fguidance.parsing import parse_generator
+from fguidance.symbolic.parsing import parse_generator
 from tests.support.hostile import HARD, PARSED_AWAY, TOO_LONG_OR_EMPTY
 for text in HARD:  # what SymPy imports late is imported here
     try:

@@ -49,8 +49,8 @@ endif
 	@$(VENV)/bin/jupyter-book build --all -W -n --keep-going book
 	@$(PY) -c 'import pathlib, sys; print("The book is built: open", pathlib.Path(sys.argv[1]).resolve().as_uri())' $(SITE)/index.html
 
-test: $(INSTALLED)  ## run the tests (make test ARGS="-k name" for some of them)
-	@$(PY) -m pytest $(ARGS)
+test: $(INSTALLED)  ## run the tests on all cores (make test ARGS="-k name" for some of them)
+	@$(PY) -m pytest -n auto --dist worksteal $(ARGS)
 
 test-deep: $(INSTALLED)  ## 10,000 examples of every property: hours, resumed where interrupted (ARGS="-k js")
 	@HYPOTHESIS_PROFILE=nightly $(PY) -m pytest tests/testing/deep.py $(ARGS)

@@ -19,6 +19,13 @@ def _exp(x: Tensor, factor: float) -> Tensor:
     return torch.mul(x, factor).exp_()
 
 
+def _put(x: Tensor, index: Tensor, own: Tensor | float) -> Tensor:
+    """x with the labels' entries replaced, in its memory; a compiler joins a comparison with what is around it."""
+    if torch.compiler.is_compiling():
+        return torch.where(torch.arange(x.shape[-1], device=x.device) == index, own, x)
+    return x.scatter_(-1, index, own)
+
+
 def gradient(
     logits: Tensor,
     labels: Tensor,
@@ -53,9 +60,10 @@ def gradient(
     marginal = _exp(centred, tau_marginal)
     force = _force(divergence, centred, marginal, index, epsilon, tau_marginal) if alpha > 0 else None
     own = marginal.gather(-1, index)
-    rest = marginal.scatter_(-1, index, 0).sum(-1, keepdim=True)  # no 1 - p is formed at the label
+    marginal = _put(marginal, index, 0.0)
+    rest = marginal.sum(-1, keepdim=True)  # no 1 - p is formed at the label
     scale = -tau_marginal / (rest + own)
-    found = marginal.mul_(scale).scatter_(-1, index, (tau_joint - tau_marginal) - scale * rest)
+    found = _put(marginal.mul_(scale), index, (tau_joint - tau_marginal) - scale * rest)
     if weights is not None:
         found = found.mul_(weights)
     return found if force is None else found.sub_(force, alpha=alpha)
@@ -81,7 +89,7 @@ def _force(
     own = weight(own_p, own_log_p, rest + epsilon)
     top = torch.where(is_top, own * total, weight(1 / total, -log_total, rest) * total)
     w = torch.addcmul(weight(p, log_p, rest), p, top, value=-1)
-    w = w.scatter_(-1, index, own - own_p * top)
+    w = _put(w, index, own - own_p * top)
     shared = w.sum(-1, keepdim=True)
     return torch.where(w.isinf(), w, w - p * shared) if not divergence.bounded else w.addcmul_(p, shared, value=-1)
 

@@ -2,24 +2,34 @@
 
 import argparse
 import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from derivations import emit, ledger, library, tables
 
 
+def _ledger() -> str:
+    return ledger.render_markdown(ledger.claims())
+
+
+FILES: dict[str, Callable[[], str]] = {
+    "book/generated/library.md": library.page,
+    "book/generated/ledger.md": _ledger,
+    "reference/fguidance/closed_forms.py": emit.reference_text,
+    "book/generated/divergences.md": tables.divergence_table,
+    "reference/fguidance/catalogue.py": emit.catalogue_text,
+}
+
+
 def write(root: Path) -> list[Path]:
-    """Write every generated file under `root` and return their paths."""
-    texts = {
-        "reference/fguidance/closed_forms.py": emit.reference_text(),
-        "reference/fguidance/catalogue.py": emit.catalogue_text(),
-        "book/generated/divergences.md": tables.divergence_table(),
-        "book/generated/library.md": library.page(),
-        "book/generated/ledger.md": ledger.render_markdown(ledger.claims()),
-    }
-    for name, text in texts.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text, encoding="utf-8")
-    return [root / name for name in texts]
+    """Write every generated file under `root`, on two cores, and return their paths."""
+    with ProcessPoolExecutor(2) as pool:
+        texts = {name: pool.submit(make) for name, make in FILES.items()}
+        for name, text in texts.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text.result(), encoding="utf-8")
+    return [root / name for name in FILES]
 
 
 def main() -> int:

@@ -360,10 +360,10 @@ def perimeter() -> Divergence:
     """Österreicher's perimeter divergence (Österreicher 1996): f = -sqrt(2)*(t + 1)/2 + sqrt(t^2 + 1), w =
     p*(p/(q*sqrt(p^2/q^2 + 1)) - sqrt(2)/2)."""
     return Divergence(
-        weight=lambda p, q, u: p*(p/torch.hypot(p, q)),
+        weight=lambda p, q, u: -q*(p/torch.hypot(p, q))*(q/(p + torch.hypot(p, q))),
         value=lambda p, q, u: -0.7071067811865476*(p + q) + torch.hypot(p, q),
         bend=lambda u: torch.exp(u)/(torch.exp(2*u) + 1)**(1.5),
-        gauge=-0.7071067811865476, at_zero=0.2928932188134525, at_infinity=0.2928932188134525, logarithmic=False,
+        gauge=0.2928932188134525, at_zero=0.2928932188134525, at_infinity=0.2928932188134525, logarithmic=False,
     )
 
 

@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 import fguidance as fg
 from fguidance.cli import main
 from fguidance.run import assets, job
-from fguidance.run import fetch as fetching
 from fguidance.run.assets import Asset, locate
 from fguidance.run.job import run_job
 from tests.support.runs import ALONE, TINY, arrays, as_options, contents, equal, shard_files, tiny
@@ -139,7 +138,7 @@ class TestSample:
         [
             ("model.shape.channel_mult=[1,2]", "the state dict does not fit an ADM network"),
             ("guidance.epsilon=3.0", "epsilon must be"),
-            ("sampling.steps=2000", "steps is 2000; it must be from 2 to 1000"),
+            ("sampling.steps=2000", "steps must be a whole number from 2 to 1000, not 2000"),
             ("sampling.eta=0.5", "eta is 0.5; it must be 0 for the ancestral sampler"),
             ("model.weights=corrupt.pt", r"corrupt\.pt cannot be read as weights"),
         ],
@@ -239,7 +238,6 @@ class TestFetch:
         """A folder with one of the two files of a set."""
         known = {name: Asset(f"{name}.pt", "http://127.0.0.1:9/", "MIT") for name in ("first", "second")}
         monkeypatch.setattr(assets, "ASSETS", known)
-        monkeypatch.setattr(fetching, "ASSETS", known)
         monkeypatch.setattr(assets, "SETS", {"all": tuple(known)})
         (tmp_path / "own").mkdir()
         (tmp_path / "own" / "first.pt").write_bytes(b"first")

@@ -12,6 +12,5 @@ def test_every_kept_sample_equals_the_published_programs(name: str) -> None:
     assert adm_chain_difference(name) < 1e-4
 
 
-@pytest.mark.parametrize("name", [name for name in CHAINS if name != "ddim_unguided"])
-def test_the_comparison_notices_another_scale(name: str) -> None:
-    assert adm_chain_difference(name, guidance_scale=5.0) > 1e-3
+def test_the_comparison_notices_another_scale() -> None:
+    assert adm_chain_difference("ancestral", guidance_scale=5.0) > 1e-3

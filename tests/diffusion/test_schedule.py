@@ -100,12 +100,12 @@ def test_repr_names_the_timesteps() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
-        (lambda: Schedule.linear(20), ValueError, "num_timesteps is 20; it must be at least 21"),
-        (lambda: Schedule.linear(1000.0), TypeError, "num_timesteps is 1000.0"),
-        (lambda: Schedule.cosine(1), ValueError, "num_timesteps is 1"),
-        (lambda: Schedule.cosine(True), TypeError, "num_timesteps is True"),
-        (lambda: Schedule.linear(100).respace(1), ValueError, "steps is 1; it must be from 2 to 100"),
-        (lambda: Schedule.linear(100).respace(101), ValueError, "steps is 101; it must be from 2 to 100"),
+        (lambda: Schedule.linear(20), ValueError, "num_timesteps must be a whole number of at least 21, not 20"),
+        (lambda: Schedule.linear(1000.0), TypeError, "num_timesteps must be .* not 1000.0"),
+        (lambda: Schedule.cosine(1), ValueError, "num_timesteps must be .* not 1"),
+        (lambda: Schedule.cosine(True), TypeError, "num_timesteps must be .* not True"),
+        (lambda: Schedule.linear(100).respace(1), ValueError, "steps must be a whole number from 2 to 100, not 1"),
+        (lambda: Schedule.linear(100).respace(101), ValueError, "steps must be a whole number from 2 to 100, not 101"),
         (lambda: Schedule(torch.tensor([0.1, 0.2]), torch.arange(2)), TypeError, "betas has dtype torch.float32"),
         (lambda: Schedule(torch.tensor([0.1, 1.0]).double(), torch.arange(2)), ValueError, "betas run from 0.1 to 1"),
         (lambda: Schedule(torch.tensor([0.1, torch.nan]).double(), torch.arange(2)), ValueError, "betas run"),

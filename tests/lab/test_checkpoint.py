@@ -16,8 +16,8 @@ from fguidance.diffusion.adm_blocks import decoder_blocks, empty_network, encode
 from fguidance.diffusion.adm_classifier import EMBEDDING, ADMClassifier
 from fguidance.diffusion.adm_classifier import WHOLE as CLASSIFIER_WHOLE
 from fguidance.run import load_config
+from fguidance.run.folder import write_whole
 from fguidance.run.networks import load_classifier, load_judge, load_model
-from fguidance.run.shards import write_whole
 from lab import checkpoint_progress
 from lab.checkpoint import RECIPES, calibrated, initialised, make
 from lab.checkpoint_names import published_names

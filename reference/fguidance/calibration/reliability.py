@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from fguidance.calibration import grid
-from fguidance.calibration.checks import require_confidence, require_number, require_whole
 from fguidance.calibration.smooth import smooth_ece
+from fguidance.inputs import require_confidence, require_number, require_positive, require_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,13 +83,13 @@ def reliability_curve(
         ValueError: a value outside [0, 1], shapes that disagree, no samples, or a number out of range.
     """
     require_confidence(confidence, correct)
-    require_whole("resamples", resamples)
+    resamples = require_whole("resamples", resamples)
     if confidence.ndim != 1:
         raise ValueError(f"confidence must have shape (n,), not {tuple(confidence.shape)}")
-    if not 0 < level < 1:
+    if require_positive("level", level) >= 1:
         raise ValueError(f"level must be above 0 and below 1, not {level!r}")
     if bandwidth is not None:
-        require_number("bandwidth", bandwidth, SMALLEST_BANDWIDTH)
+        bandwidth = require_number("bandwidth", bandwidth, SMALLEST_BANDWIDTH)
     place = confidence.detach().double()
     chosen = max(smooth_ece(place, correct).item(), SMALLEST_BANDWIDTH) if bandwidth is None else bandwidth
     error, width = smooth_ece(place, correct, chosen), place.new_tensor(chosen)

@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from fguidance.calibration import grid
-from fguidance.calibration.checks import require_confidence, require_number
 from fguidance.calibration.relplot import relplot_bandwidth, relplot_error
-from fguidance.divergence import holds
+from fguidance.inputs import holds, require_confidence, require_number
 
 COARSEST, FINEST = 2**13, 2**17
 CELLS_PER_BANDWIDTH = 8  # where the error is as small as the bandwidth
@@ -44,7 +43,7 @@ def smooth_ece(
     """
     require_confidence(confidence, correct)
     if bandwidth is not None:
-        require_number("bandwidth", bandwidth, SMALLEST_BANDWIDTH)
+        bandwidth = require_number("bandwidth", bandwidth, SMALLEST_BANDWIDTH)
     place = confidence.double()
     residual = correct.double() - place
     if convention == "definition":

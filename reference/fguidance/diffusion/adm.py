@@ -13,7 +13,7 @@ from fguidance.diffusion.adm_blocks import (
     published_shapes,
     require_shape,
 )  # fmt: skip
-from fguidance.weights import StateDict, fill, read_state_dict, require_shapes
+from fguidance.state_dicts import StateDict, fill, read_state_dict, require_shapes
 
 WHOLE = {
     "time_embed.0": "time_embedding.linear_1", "time_embed.2": "time_embedding.linear_2",

@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from fguidance.weights import StateDict
+from fguidance.inputs import require_whole
+from fguidance.state_dicts import StateDict
 
 GROUPS = 32
 TIME = 4
@@ -82,8 +83,7 @@ def require_shape(shape: Shape, divisor: str, **whole: int) -> None:
     """
     names = ("image_size", "in_channels", "model_channels", "num_res_blocks")
     for name, number in ({name: getattr(shape, name) for name in names} | whole).items():
-        if not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, not {number!r}")
+        require_whole(name, number)
     if shape.model_channels % 2:
         raise ValueError(f"model_channels must be even, not {shape.model_channels}")
     reductions = [2**level for level in range(levels(shape))]
@@ -163,9 +163,7 @@ def published_shapes(network: nn.Module, whole: Mapping[str, str], blocks: tuple
     return found
 
 
-def converted(
-    state: StateDict, shape: Shape, whole: Mapping[str, str], blocks: tuple[Block, ...]
-) -> dict[str, Tensor]:
+def converted(state: StateDict, shape: Shape, whole: Mapping[str, str], blocks: tuple[Block, ...]) -> dict[str, Tensor]:
     """The checkpoint's weights under the names of diffusers; as `published_shapes`, of weights of those shapes."""
     found = {}
     for published, named in _layers(whole, blocks):

@@ -21,7 +21,7 @@ from fguidance.diffusion.adm_blocks import (
     published_shapes,
     require_shape,
 )  # fmt: skip
-from fguidance.weights import StateDict, fill, read_state_dict, require_shapes
+from fguidance.state_dicts import StateDict, fill, read_state_dict, require_shapes
 
 WHOLE = {
     "time_embed.0": "time_embedding.linear_1", "time_embed.2": "time_embedding.linear_2",
@@ -128,6 +128,12 @@ class ADMClassifier(nn.Module):
         return logits
 
 
+def empty_adm_classifier(config: ADMClassifierConfig) -> ADMClassifier:
+    """The network without storage, on the meta device."""
+    with torch.device("meta"):
+        return ADMClassifier(empty_network(config, config.in_channels, None), config)
+
+
 def load_adm_classifier(
     state_dict_or_path: StateDict | str | os.PathLike[str], config: ADMClassifierConfig
 ) -> ADMClassifier:
@@ -149,9 +155,7 @@ def load_adm_classifier(
 
     Source: Dhariwal & Nichol 2021, arXiv:2105.05233.
     """
-    blocks = tuple(encoder_blocks(config))
-    with torch.device("meta"):
-        network = ADMClassifier(empty_network(config, config.in_channels, None), config)
+    blocks, network = tuple(encoder_blocks(config)), empty_adm_classifier(config)
     state, own = read_state_dict(state_dict_or_path), network.state_dict()
     expected = published_shapes(network, WHOLE, blocks) | {one: own[ours].shape for one, ours in EMBEDDING.items()}
     require_shapes(state, expected, f"an ADM classifier of {config}")

@@ -69,12 +69,12 @@ class TestTheCheckpoint:
 
     @pytest.mark.parametrize("name", ("fashion_mnist", "fashion_mnist_noisy"))
     def test_its_networks_know_clothes(self, name: str, test_images: Part) -> None:
-        config, part = load_config(str(LAB / f"{name}.toml")), Part(test_images.images[:200], test_images.labels[:200])
+        config, part = load_config(str(LAB / f"{name}.toml")), Part(test_images.images[:80], test_images.labels[:80])
         schedule, step = Schedule.linear(1000), torch.full((len(part),), 100)
         noise = torch.randn(part.images.shape, generator=torch.Generator().manual_seed(0))
         x_t = schedule.add_noise(part.images, noise, step)
         predicted = load_model(config.model)(x_t, step, part.labels)
-        assert predicted.shape == (200, 2, 28, 28)
+        assert predicted.shape == (80, 2, 28, 28)
         assert (predicted[:, :1] - noise).square().mean() < 0.3
         classifier = load_classifier(config.classifier)
         logits = classifier(x_t, step) if config.classifier.input == "noisy" else classifier(part.images)

@@ -19,7 +19,7 @@ from fguidance.cli import main
 from fguidance.run import assets, job
 from fguidance.run.assets import Asset, locate
 from fguidance.run.job import run_job
-from tests.support.runs import ALONE, TINY, arrays, as_options, contents, equal, shard_files, tiny
+from tests.support.runs import ALONE, TINY, as_options, contents, equal, shard_files, tiny
 
 SMALL = as_options(*TINY)
 COMMANDS = ("fetch", "sample", "evaluate", "reproduce", "bench")
@@ -152,23 +152,6 @@ class TestSample:
         save_file(state, tmp_path / "nan.safetensors")
         ended = run(*sampling("out", 1, "--set", "model.weights=nan.safetensors:unet"))
         require_one_line(ended, "shard 0: the model's output has .* NaN or infinite at step 1 .*; sampling stops", 1)
-
-    def test_a_full_disk(self, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        really, written = os.fsync, []
-
-        def full(descriptor: int) -> None:
-            written.append(descriptor)
-            if len(written) == 5:  # the record, the first shard, then the second one's bytes
-                raise OSError(28, "No space left on device")
-            really(descriptor)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", full)
-            ended = run(*sampling("out"))
-        require_one_line(ended, "out: No space left on device for shard 1; all finished shards are kept: make room")
-        assert shard_files(tmp_path / "out") == ["000000.shard"]
-        assert run(*sampling("out")).status == 0
-        assert len(arrays(tmp_path / "out")[0]) == 6
 
 
 class TestProcesses:

@@ -167,14 +167,6 @@ class TestClasswise:
         np.testing.assert_array_equal(correct.numpy(), labels.numpy() == np.arange(5)[:, None])
         assert correct.dtype == torch.bool
 
-    def test_the_measures_give_one_number_for_each_class(self) -> None:
-        logits, labels = random_batch(50, classes=3)
-        confidence, correct = classwise(logits, labels)
-        found = expected_calibration_error(confidence, correct, 4)
-        probs = logits.softmax(-1).numpy()
-        expected = [plain_ece(Problem(probs[:, one], labels.numpy() == one), 4) for one in range(3)]
-        assert found.tolist() == pytest.approx(expected, abs=1e-12)
-
 
 class TestProperScores:
     """The Brier score and the negative log-likelihood."""

@@ -203,20 +203,6 @@ def test_the_binned_loss_lies_between_the_root_of_beta_and_the_loss(batch, beta:
     assert found <= smooth_ece_loss(logits, labels, beta).item() * (1 + 1e-12)
 
 
-@pytest.mark.parametrize("bins", [1, 2, 5, 15])
-@pytest.mark.parametrize("beta", [0.0, 1e-2])
-def test_the_binned_loss_is_continuous_where_a_sample_changes_bins(bins: int, beta: float) -> None:
-    """Centres and borders of bins above a half, the ends of the range of bins included."""
-    places = [place / (2 * bins) for place in range(bins + 1, 2 * bins)]
-    for place in [*places, 1 - 1e-9]:
-        others, right = [0.55, 0.72, 0.93], [True, False, True]
-        near = [
-            binned_smooth_ece_loss(*of_confidence([*others, place + side], [*right, True]), beta, bins).item()
-            for side in (-1e-9, 0, 1e-9 if place < 1 - 1e-9 else 0)
-        ]
-        assert max(near) - min(near) < 1e-7
-
-
 @pytest.mark.parametrize("beta", [1e-4, 1e-2, 1.0])
 @pytest.mark.parametrize("bins", [1, 3, 15])
 def test_the_gradient_of_the_binned_loss_is_that_of_differences(beta: float, bins: int) -> None:
@@ -225,8 +211,6 @@ def test_the_gradient_of_the_binned_loss_is_that_of_differences(beta: float, bin
     (found,) = torch.autograd.grad(binned_smooth_ece_loss(at, labels, beta, bins), at)
     expected = slopes(lambda moved: plain_binned(moved, labels.numpy(), beta, bins), logits.numpy(), 1e-6)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-7)
-
-
 
 
 @pytest.mark.parametrize("reduction", ["average", "", None])

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fguidance.calibration import smooth_ece
-from fguidance.calibration.relplot import relplot_bandwidth, relplot_error
-from tests.calibration.plain import DOUBLE, Problem, problems, random_problem, slopes
+from tests.calibration.plain import Problem, problems, random_problem, slopes
 
 FEW = settings(max_examples=max(1, settings().max_examples // 5))
 REFUTED = np.arange(40) / 39 < 0.5
@@ -77,24 +76,6 @@ def test_any_samples_at_any_bandwidth(problem: Problem, bandwidth: float) -> Non
 @given(problems())
 def test_any_samples_by_the_rule(problem: Problem) -> None:
     assert ours(problem) == pytest.approx(theirs(problem), abs=1e-9)
-
-
-@pytest.mark.parametrize("name", ["calibrated", "overconfident", "certain and right", "certain of all and wrong"])
-def test_the_bandwidth_is_relplots(name: str) -> None:
-    problem = CASES[name]
-    _, expected = relplot.smECE(problem.confidence, problem.correct.astype(float), return_width=True)
-    place, correct = problem.tensors()
-    found = relplot_bandwidth(place, correct.double() - place)
-    assert found.item() == expected
-    assert (1024 * found).frac().item() == 0
-
-
-def test_a_bandwidth_for_each_row() -> None:
-    problem, bandwidths = CASES["overconfident"], (0.03, 0.2, 1.0)
-    place, correct = (part.expand(3, -1) for part in problem.tensors())
-    found = relplot_error(place, correct.double() - place, torch.tensor(bandwidths, dtype=DOUBLE))
-    expected = [theirs(problem, bandwidth) for bandwidth in bandwidths]
-    assert found.tolist() == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("bandwidth", [0.05, 0.5])

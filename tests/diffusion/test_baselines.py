@@ -35,32 +35,6 @@ def noise_aware(x: Tensor, t: Tensor) -> Tensor:
 
 
 class TestNoiseAware:
-    def test_the_chain_is_the_published_one(self) -> None:
-        """Mean plus variance times scale times the gradient of log p(y | x_t, t) at x_t, written out with autograd."""
-        given, records = noise(), []
-        settings = {"guidance": DHARIWAL_NICHOL, "classifier": noise_aware, "classifier_input": "noisy"}
-        sample(
-            model, SCHEDULE, LABELS, guidance_scale=2.0, progress=False, callback=records.append, **settings, **given
-        )  # fmt: skip
-        plain = [given["initial_noise"], *(record.sample for record in records)]
-        for count, record in enumerate(records):
-            x, t = plain[count].clone().requires_grad_(), torch.full((3,), record.timestep)
-            log_prob = torch.log_softmax(noise_aware(x, t), -1)[range(3), LABELS].sum()
-            (gradient,) = torch.autograd.grad(log_prob, x)
-            beta, step = SCHEDULE.betas[record.step], record.step
-            share, before = SCHEDULE.alphas_cumprod[step], SCHEDULE.alphas_cumprod_previous[step]
-            output = model(x.detach(), t, LABELS)
-            interpolation = (output[:, 1:] + 1) / 2
-            smallest = SCHEDULE.posterior_log_variance_clipped[step]
-            variance = (interpolation * beta.log() + (1 - interpolation) * smallest).exp()
-            mean = (before.sqrt() * beta * record.predicted_clean + (1 - beta).sqrt() * (1 - before) * plain[count]) / (
-                1 - share
-            )
-            expected = mean + variance * 2.0 * gradient
-            if step > 0:
-                expected = expected + variance.sqrt() * given["step_noise"][count]
-            torch.testing.assert_close(record.sample, expected, rtol=1e-9, atol=1e-9)
-
     def test_it_is_given_the_models_timesteps(self) -> None:
         seen: list[list[int]] = []
 

@@ -254,7 +254,6 @@ def test_the_progress_bar_goes_to_standard_error(capsys) -> None:
         ({"classifier": classifier}, ValueError, "guidance and classifier must be given together"),
         ({"guidance_scale": math.inf}, ValueError, "guidance_scale must be a finite number, not inf"),
         ({"sine_gamma": -0.1}, ValueError, "sine_gamma must be a finite number of at least 0, not -0.1"),
-        ({"sine_gamma": math.nan}, ValueError, "sine_gamma must be .* not nan"),
         ({"fixed_variance": "small"}, ValueError, "fixed_variance is 'small'"),
         ({"model": lambda x, t, y: x[:, :1]}, ValueError, "output has shape"),
         ({"model": lambda x, t, y: x[..., :2]}, ValueError, "output has shape"),

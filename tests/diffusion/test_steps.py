@@ -21,26 +21,11 @@ from fguidance.guidance import Guidance
 SCHEDULE = Schedule.linear(1000).respace(10)
 
 
-def test_predicting_undoes_adding_noise() -> None:
-    clean, noise = torch.rand(2, 1, 3, 3, dtype=torch.float64), torch.randn(2, 1, 3, 3, dtype=torch.float64)
-    for step in range(10):
-        x_t = SCHEDULE.add_noise(clean, noise, torch.tensor([step, step]))
-        predicted = predict_clean(x_t, noise, SCHEDULE.alphas_cumprod[step].item())
-        torch.testing.assert_close(predicted, clean, rtol=0, atol=1e-12)
-
-
 def test_fixed_variances_at_step_zero() -> None:
     after = SCHEDULE.posterior_variance[1].item()
     assert fixed_variance("posterior", SCHEDULE, 0) == (0.0, pytest.approx(torch.tensor(after).log().item()))
     assert fixed_variance("beta", SCHEDULE, 0)[0] == after
     assert fixed_variance("beta", SCHEDULE, 3)[0] == SCHEDULE.betas[3]
-
-
-def test_the_learned_range_ends_at_the_two_fixed_variances() -> None:
-    for step in range(10):
-        ends = learned_log_variance(torch.tensor([-1.0, 1.0], dtype=torch.float64), SCHEDULE, step).tolist()
-        lowest = SCHEDULE.posterior_log_variance_clipped[step].item()
-        assert ends == pytest.approx([lowest, SCHEDULE.betas[step].log().item()], rel=1e-12)
 
 
 def test_step_zero_returns_the_predicted_clean_image() -> None:
@@ -126,7 +111,7 @@ def ddim_written_out(eta: float, guided: bool) -> list[Tensor]:
 @pytest.mark.parametrize(
     ("eta", "guided", "network"), [(0.0, True, with_variance), (0.4, True, model), (1.0, False, with_variance)]
 )
-def test_a_ddim_chain_equals_the_formula_ddim_written_out(eta, guided, network) -> None:
+def test_a_ddim_chain_equals_the_formula_written_out(eta, guided, network) -> None:
     records, extra = [], {**GUIDED, "classifier": classifier} if guided else {}
     sample(network, FIVE, LABELS, sampler="ddim", eta=eta, progress=False, callback=records.append, **extra, **NOISE)
     for record, expected in zip(records, ddim_written_out(eta, guided), strict=True):
@@ -149,7 +134,6 @@ def test_noise_and_clean_image_are_each_others_inverse() -> None:
     [
         ({"sampler": "euler"}, "sampler is 'euler'"),
         ({"sampler": "ddim", "eta": 1.5}, "eta must be a finite number from 0 to 1, not 1.5"),
-        ({"sampler": "ddim", "eta": math.nan}, "eta must be .* not nan"),
         ({"eta": 0.5}, "eta is 0.5; it must be 0 for the ancestral sampler"),
         ({"sampler": "ddim", "sine_gamma": 0.3}, "sine_gamma is 0.3; it must be 0 for DDIM"),
     ],

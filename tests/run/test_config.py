@@ -137,11 +137,7 @@ class TestMistakes:
         ("replaced", "place"),
         [
             ({"top": 'title = "Own"'}, "name"),
-            ({"top": 'name = "own"'}, "title"),
-            ({"model": "shape = {}"}, "model.weights"),
-            ({"model": 'weights = "a.pt"'}, "model.shape"),
             ({"sampling": ""}, "sampling.num_classes"),
-            ({"features": 'weights = "b.pt"'}, "features.network"),
             ({"features": 'network = "small"'}, "features.weights"),
         ],
     )
@@ -231,10 +227,6 @@ class TestFilesBesideTheConfiguration:
     def test_an_assets_name_is_no_files(self, write: Any, tmp_path: Path) -> None:
         (tmp_path / "resnet50").touch()
         assert load_config(write(whole(model='weights = "resnet50"\nshape = {}'))).model.weights == "resnet50"
-
-    def test_an_override_is_taken_as_it_is(self, write: Any, tmp_path: Path) -> None:
-        (tmp_path / "a.pt").touch()
-        assert load_config(write(whole()), ["model.weights=a.pt"]).model.weights == "a.pt"
 
 
 class TestWhatBelongsTogether:

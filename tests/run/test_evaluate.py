@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -127,9 +126,6 @@ class TestMeasures:
         assert first.is_file()
         assert first != path
 
-    def test_without_labels_nothing_agrees_or_does_not(self) -> None:
-        assert measure(JUDGE, IMAGES, None, Reference(None, None, OTHER), 64, CPU).agreement is None
-
     @pytest.mark.parametrize(("label", "agreement"), ((0, 1.0), (1, 0.0)))
     def test_agreement_is_with_the_labels_that_were_asked_for(self, label: int, agreement: float) -> None:
         labels = (judged(IMAGES)[1].argmax(1) + label) % 10
@@ -188,10 +184,6 @@ class TestRefused:
     def test_a_run_that_is_not_finished(self, folder: Path) -> None:
         (folder / "samples.npz").unlink()
         self.require(folder, "", FileNotFoundError, r"is not finished: there is no samples\.npz")
-
-    def test_digits_without_scikit_learn(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-        self.require(folder, "digits", ImportError, "the digits come with scikit-learn: pip install scikit-learn")
 
 
 def test_the_digits_have_all_of_their_sixteen_shades() -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from fguidance.run import RunConfig, assets, configuration_names, job
-from fguidance.run.assets import Asset, locate
+from fguidance.run import RunConfig, configuration_names, job
+from fguidance.run.assets import locate
 from fguidance.run.folder import Shard, Shards
 from fguidance.run.job import Outcome, Painter, Worker, labels_and_seeds, repeatable, run_job
 from tests.support.runs import ALONE, CPU, arrays, contents, equal, shard_files, tiny
@@ -146,10 +145,6 @@ class TestLabelsAndSeeds:
         ]  # fmt: skip
         assert len(set(found)) == len(found)
 
-    def test_a_large_seed_is_no_small_one_of_another_shard(self) -> None:
-        large, small = tiny(f"sampling.seed={7 + 3 * 2**32}"), tiny("sampling.seed=7")
-        assert labels_and_seeds(large, 0)[1] != labels_and_seeds(small, 3)[1]
-
 
 class TestInterrupted:
     # A file's bytes, then its name: of the record and of each shard; then the samples.
@@ -180,13 +175,6 @@ class TestInterrupted:
         monkeypatch.setattr(Painter, "load", lambda *arguments: pytest.fail("nothing is left to do"))
         assert run_job(tiny(), whole, NUMBER, ALONE) == Outcome(0, SHARDS, whole / "samples.npz")
         assert contents(whole) == before
-
-    def test_a_finished_run_needs_its_shards_no_more(self, dots: None, tmp_path: Path) -> None:
-        run_job(tiny(), tmp_path, NUMBER, ALONE)
-        shutil.rmtree(tmp_path / "shards")
-        before = contents(tmp_path)
-        assert run_job(tiny(), tmp_path, NUMBER, ALONE) == Outcome(0, SHARDS, tmp_path / "samples.npz")
-        assert contents(tmp_path) == before
 
     @pytest.mark.parametrize("change", (damage, lambda path: path.write_bytes(path.read_bytes()[:-1]), Path.unlink))
     def test_a_damaged_shard_is_made_again_and_no_other(
@@ -268,16 +256,6 @@ class TestFullDisk:
         run_job(tiny(), tmp_path / "whole", NUMBER, ALONE)
         assert equal(tmp_path / "full", tmp_path / "whole")
 
-    def test_while_the_samples_are_written(self, dots: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(*arguments: object) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(job, "write_samples", full)
-            with pytest.raises(OSError, match=r"No space left on device for samples\.npz; all finished shards are"):
-                run_job(tiny(), tmp_path, NUMBER, ALONE)
-        assert run_job(tiny(), tmp_path, NUMBER, ALONE) == Outcome(0, SHARDS, tmp_path / "samples.npz")
-
     def test_another_failure_is_not_called_so(
         self, dots: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -301,21 +279,6 @@ class TestWeights:
     @staticmethod
     def using(path: Path, *overrides: str) -> RunConfig:
         return tiny(f"model.weights={path}:unet", f"classifier.weights={path}:classifier", *overrides)
-
-    def test_missing_ones_leave_no_folder(self, checkpoint: Path, tmp_path: Path) -> None:
-        checkpoint.unlink()
-        with pytest.raises(FileNotFoundError, match=f"there is no file {checkpoint}"):
-            run_job(self.using(checkpoint), tmp_path / "run", NUMBER, ALONE)
-        assert not (tmp_path / "run").exists()
-
-    def test_an_asset_with_another_hash_leaves_no_folder(
-        self, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("FGUIDANCE_CACHE", str(tmp_path))
-        monkeypatch.setattr(assets, "ASSETS", {"mine": Asset(checkpoint.name, "", "MIT", "00000000")})
-        with pytest.raises(ValueError, match="is not the asset mine"):
-            run_job(tiny("model.weights=mine:unet"), tmp_path / "run", NUMBER, ALONE)
-        assert not (tmp_path / "run").exists()
 
     def test_corrupt_ones(self, checkpoint: Path, tmp_path: Path) -> None:
         checkpoint.write_bytes(checkpoint.read_bytes()[:1000])

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import fguidance as fg
 from fguidance.diffusion import ADMConfig, EntropyAware, Schedule
 from fguidance.diffusion.small_classifier import SmallClassifier
 from fguidance.run import configuration_names, load_config, networks
-from fguidance.run.assets import locate
 from fguidance.run.networks import (
     AtTemperature,
     Judge,
@@ -50,31 +49,8 @@ class TestWeights:
         assert found["weight"].equal(torch.tensor([1.5, -0.25]))
         assert found["batches"].dtype == torch.int64
 
-    def test_the_packages_file_has_every_part_that_configurations_name(self) -> None:
-        parts = {key.partition(".")[0] for key in load_file(locate(OWN))}
-        configs = [load_config(name) for name in configuration_names() if name.startswith("digits")]
-        named = {one.weights for config in configs for one in (config.model, config.classifier, config.features)}
-        assert {name.partition(":")[2] for name in named} <= parts
-
 
 class TestLoaded:
-    @pytest.mark.parametrize("name", ("digits", "digits/entropy_aware"))
-    def test_networks_hold_the_weights_and_only_infer(self, name: str) -> None:
-        config, whole = tiny(name=name), load_file(locate(OWN))
-        classifier, judge = load_classifier(config.classifier), load_judge(config.features)
-        assert classifier is not None
-        for network, weights in (
-            (load_model(config.model), config.model.weights),
-            (classifier, config.classifier.weights),
-            (judge.network, config.features.weights),
-        ):
-            part = weights.partition(":")[2]
-            assert sum(value.numel() for value in network.state_dict().values()) == sum(
-                value.numel() for key, value in whole.items() if key.startswith(f"{part}.")
-            )
-            assert not network.training
-            assert not any(parameter.requires_grad for parameter in network.parameters())
-
     def test_none_guides(self) -> None:
         assert load_classifier(load_config("imagenet128/table3/unguided").classifier) is None
 
@@ -209,9 +185,6 @@ def test_the_schedule(kind: str) -> None:
 
 class TestShape:
     TABLE = tiny().model.shape
-
-    def test_lists_become_tuples(self) -> None:
-        assert shape_of(ADMConfig, self.TABLE, "here").channel_mult == (1, 1)
 
     def test_the_place_is_named(self) -> None:
         with pytest.raises(ValueError, match=r"here\.width is no field; there are image_size, "):

@@ -96,7 +96,9 @@ def reliability_curve(
     right = correct.double()
     masses = torch.stack((right, 1 - right))
     counts = grid.deposit(place.expand_as(masses), masses, CELLS)
-    low, high = _band(counts.cpu(), width.cpu(), level, resamples, seed)
+    drawn = torch.poisson(counts.cpu().expand(resamples, *counts.shape), torch.Generator().manual_seed(seed))
+    ends = drawn.new_tensor([(1 - level) / 2, (1 + level) / 2])
+    low, high = torch.nanquantile(_accuracy_and_density(drawn, width.cpu())[0], ends, 0)
     accuracy, density = _accuracy_and_density(counts, width)
     points = torch.linspace(0, 1, CELLS + 1, dtype=torch.float64)
     shown = density.cpu() / len(place) * CELLS
@@ -110,15 +112,6 @@ def _accuracy_and_density(counts: Tensor, width: Tensor) -> tuple[Tensor, Tensor
     known = density > ALONE
     accuracy = (smooth[..., 0, :] / torch.where(known, density, 1)).clamp(0, 1)
     return torch.where(known, accuracy, torch.nan), density
-
-
-def _band(counts: Tensor, width: Tensor, level: float, resamples: int, seed: int) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.poisson(counts.expand(resamples, *counts.shape), generator)
-    accuracy, _ = _accuracy_and_density(drawn, width)
-    ends = counts.new_tensor([(1 - level) / 2, (1 + level) / 2])
-    low, high = torch.nanquantile(accuracy, ends, 0)
-    return low, high
 
 
 def reliability_diagram(curve: ReliabilityCurve, axes: "Axes | None" = None, label: str = "") -> "Axes":

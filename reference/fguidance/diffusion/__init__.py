@@ -4,6 +4,7 @@ Follows Dhariwal & Nichol 2021, arXiv:2105.05233, and Ma et al. 2024, arXiv:2310
 """
 
 from fguidance.diffusion.adm import ADMConfig, ADMUNet, load_adm_unet
+from fguidance.diffusion.adm_blocks import ADMShape
 from fguidance.diffusion.adm_classifier import ADMClassifier, ADMClassifierConfig, load_adm_classifier
 from fguidance.diffusion.baselines import EntropyAware, classifier_free
 from fguidance.diffusion.resnet import ResNet, load_resnet
@@ -26,6 +27,7 @@ __all__ = [
     "ADMClassifier",
     "ADMClassifierConfig",
     "ADMConfig",
+    "ADMShape",
     "ADMUNet",
     "DDIMStep",
     "EntropyAware",

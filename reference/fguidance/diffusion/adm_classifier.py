@@ -13,13 +13,11 @@ from torch import Tensor, nn
 
 from fguidance.diffusion.adm_blocks import (
     GROUPS,
-    channels,
+    ADMShape,
     converted,
     empty_network,
     encoder_blocks,
-    levels,
     published_shapes,
-    require_shape,
 )  # fmt: skip
 from fguidance.state_dicts import StateDict, fill, read_state_dict, require_shapes
 
@@ -31,34 +29,16 @@ EMBEDDING = {"out.2.positional_embedding": "pool.positional_embedding"}
 """The single layers and the one parameter of its own, by the checkpoint's names and by ours."""
 
 
-@dataclass(frozen=True)
-class ADMClassifierConfig:
-    """The shape of an ADM classifier.
+@dataclass(frozen=True, kw_only=True)
+class ADMClassifierConfig(ADMShape):
+    """The shape of an ADM classifier: the fields of `ADMShape`, and one more.
 
     Attributes:
-        image_size: height and width of the images.
-        in_channels: of the images.
-        model_channels: what the channels of all resolutions are multiples of; even.
-        num_res_blocks: at each resolution.
-        attention_downsampling: by how much an image is reduced where there is attention.
-        channel_mult: how many times `model_channels` each resolution has, from the highest down.
         num_head_channels: of each head of attention.
-        num_classes: of its logits.
     """
 
-    image_size: int
-    in_channels: int
-    model_channels: int
-    num_res_blocks: int
-    attention_downsampling: tuple[int, ...]
-    channel_mult: tuple[float, ...]
     num_head_channels: int
-    num_classes: int
-
-    def __post_init__(self) -> None:
-        """Raise ValueError on a shape that no such network has."""
-        whole = {"num_head_channels": self.num_head_channels, "num_classes": self.num_classes}
-        require_shape(self, "num_head_channels", **whole)
+    divisor = "num_head_channels"
 
     @classmethod
     def imagenet128(cls) -> "ADMClassifierConfig":
@@ -103,8 +83,8 @@ class ADMClassifier(nn.Module):
 
     def __init__(self, network: Any, config: ADMClassifierConfig) -> None:
         super().__init__()
-        width = channels(config, levels(config) - 1)
-        size = config.image_size // 2 ** (levels(config) - 1)
+        width = config.channels(config.levels - 1)
+        size = config.image_size // 2 ** (config.levels - 1)
         self.conv_in, self.time_proj, self.time_embedding = network.conv_in, network.time_proj, network.time_embedding
         self.down_blocks, self.mid_block = network.down_blocks, network.mid_block
         self.norm = nn.GroupNorm(GROUPS, width)

@@ -153,7 +153,10 @@ def holds_run(folder: Path, run: Identity) -> bool:
     if (folder / RECORD).is_file():
         found = read_identity(folder)
         if found.digest != run.digest:
-            raise FileExistsError(f"{folder} holds another run ({_difference(found, run)}); take another folder")
+            first, second = _flat(vars(found)), _flat(vars(run))
+            names = [one for one in first | second if one != "config.title" and first.get(one) != second.get(one)]
+            told = f"its {names[0]} is {first.get(names[0])!r} and not {second.get(names[0])!r}"
+            raise FileExistsError(f"{folder} holds another run ({told}); take another folder")
         return True
     if others := [name for name in listed if not name.endswith(".partial")]:
         raise FileExistsError(f"{folder} is not empty (it has {others[0]}) and holds no run; take another folder")
@@ -197,15 +200,6 @@ def read_identity(folder: Path) -> Identity:
     if not isinstance(run.config, dict):
         raise ValueError(f"{path} is corrupt: its config is no table")
     return run
-
-
-def _difference(found: Identity, wanted: Identity) -> str:
-    """The first field in which two runs differ."""
-    first, second = _flat(vars(found)), _flat(vars(wanted))
-    for name in {**first, **second}:
-        if name != "config.title" and first.get(name) != second.get(name):
-            return f"its {name} is {first.get(name)!r} and not {second.get(name)!r}"
-    return "it differs"
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -79,6 +79,7 @@ class TestRefused:
         ("change", "message"),
         (
             ({"num_head_channels": 48}, "model_channels 32 times 2 of channel_mult must be a multiple of num_head_ch"),
+            ({"num_head_channels": 64, "attention_downsampling": (1,)}, "times 1 .* multiple of num_head_channels=64"),
             ({"num_head_channels": 0}, "num_head_channels must be a whole number of at least 1, not 0"),
         ),
     )

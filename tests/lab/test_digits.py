@@ -16,7 +16,6 @@ from lab.digits_training import (
     ClassifierTraining,
     DenoiserTraining,
     predicted_clean_images,
-    train_denoiser,
 )
 
 SMALL = digits.Config(
@@ -70,15 +69,6 @@ def test_predicted_clean_images_belong_to_their_labels() -> None:
     clean = data.calibration.images.repeat(2, 1, 1, 1)
     assert (predicted - clean)[near].abs().mean() < 0.05 < (predicted - clean)[~near].abs().mean()
     assert labels.equal(data.calibration.labels.repeat(2))
-
-
-def test_the_denoiser_learns_and_its_seed_decides() -> None:
-    data = load(calibration=200, test=500, seed=0)
-    config = DenoiserTraining(width=8, steps=40, warmup=5)
-    first, losses = train_denoiser(data.train, Schedule.linear(1000), config)
-    again, _ = train_denoiser(data.train, Schedule.linear(1000), config)
-    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
-    assert all(one.equal(two) for one, two in zip(first.parameters(), again.parameters(), strict=True))
 
 
 def test_turning_the_sign_mirrors_at_the_guidance_without_divergence() -> None:

@@ -84,13 +84,6 @@ class TestCalibrated:
         assert not same_weights(second, third)
         assert same_weights(first, finetuning.calibrated(kinds[0], given.classifier, views, 0, QUICK))
 
-    def test_what_it_sees_teaches_it(self, given: Networks, views) -> None:
-        config = dataclasses.replace(QUICK, epochs=5)
-        kinds = [Kind("cross_entropy", sees) for sees in finetuning.SEES]
-        clean, noisy = (finetuning.calibrated(kind, given.classifier, views, 0, config) for kind in kinds)
-        test = views["predicted"].test
-        assert finetuning.own_numbers(noisy, test)["NLL"] < finetuning.own_numbers(clean, test)["NLL"] - 0.3
-
 
 class TestRun:
     def test_every_kind_has_a_row_for_each_seed_and_shares_its_noise(self, given: Networks, parts: Parts) -> None:

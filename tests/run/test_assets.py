@@ -33,9 +33,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class TestLocate:
-    def test_an_asset_is_in_the_cache(self, cache: Path) -> None:
-        assert locate("known") == cache / "known.pt"
-
     def test_a_file_of_the_package_needs_no_path(self) -> None:
         found = locate("digits.safetensors")
         assert found.is_file()
@@ -216,11 +213,6 @@ class TestDownload:
         assert pins() == {"network": DIGEST}
         assert names(empty) == [FILE, "pins.json"]
         assert server.seen == [(None, "identity")]
-
-    def test_what_is_there_is_not_asked_for_again(self, server: Published, publish, empty: Path) -> None:
-        bring()
-        bring()
-        assert len(server.seen) == 1
 
     def test_progress_is_shown_beside_the_output(
         self, publish, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -36,12 +36,7 @@ class TestRecord:
             assert speed["images_per_second"] == pytest.approx(4 / (seconds * 2))
             assert speed["hours_per_table"] == pytest.approx(50_000 / speed["images_per_second"] / 3600)
             assert speed["peak_memory"] is None
-
-    def test_only_what_guides_has_a_share(self, record: dict[str, Any]) -> None:
-        shares = {name: speed["guidance_share"] for name, speed in record["speed"].items()}
-        assert shares["unguided"] == 0
-        assert shares["ma"] > 0
-        assert shares["js"] > 0
+        assert [speed["guidance_share"] > 0 for speed in record["speed"].values()] == [False, True, True]
 
     def test_it_says_what_was_measured_and_how(self, record: dict[str, Any]) -> None:
         assert record["repeats"] == REPEATS

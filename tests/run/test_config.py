@@ -149,11 +149,9 @@ class TestMistakes:
     @pytest.mark.parametrize(
         "override",
         [
-            "sampling.seed=1.0", "sampling.seed='1'", "sampling.seed=true", "sampling.seed=-1", "sampling.steps=1",
-            "sampling.shard_size=0", "sampling.num_classes=1", "sampling.timesteps=20", "sampling.compile=1",
-            "sampling.compile='true'", "sampling.seed=2020-01-01", "guidance.alpha='1'", "guidance.alpha=true",
-            "guidance.alpha=[1.0]", "classifier.temperature=0", "classifier.temperature=-1.0", "model.weights=3",
-            "model.null_label=1.5", "model.shape=3", "sampling=3", "title=3",
+            "sampling.seed=1.0", "sampling.seed=true", "sampling.seed=-1", "sampling.steps=1", "sampling.shard_size=0",
+            "sampling.num_classes=1", "sampling.timesteps=20", "sampling.compile=1", "sampling.seed=2020-01-01",
+            "guidance.alpha='1'", "classifier.temperature=0", "model.weights=3", "model.shape=3", "sampling=3",
         ],
     )  # fmt: skip
     def test_a_value_of_another_type_or_out_of_range(self, override: str) -> None:

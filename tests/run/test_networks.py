@@ -51,9 +51,6 @@ class TestWeights:
 
 
 class TestLoaded:
-    def test_none_guides(self) -> None:
-        assert load_classifier(load_config("imagenet128/table3/unguided").classifier) is None
-
     def test_a_temperature_divides_the_logits(self) -> None:
         plain = load_classifier(tiny().classifier)
         divided = load_classifier(tiny("classifier.temperature=2.5").classifier)

@@ -1,8 +1,8 @@
 """Blocks of the ADM networks, by the names of the published checkpoints and by those of diffusers.
 
-The checkpoint numbers its blocks in the order in which they run; diffusers names them by level. `block_names` lists
-the pairs. The rest is a matter of names within a block, and of attention, whose queries, keys and values are rows of
-one matrix in the checkpoint and three matrices here.
+The checkpoint numbers its blocks in the order in which they run; diffusers names them by level. `encoder_blocks`
+and `decoder_blocks` list the pairs. The rest is a matter of names within a block, and of attention, whose queries, keys
+and values are rows of one matrix in the checkpoint and three matrices here.
 """
 
 from collections.abc import Iterator, Mapping

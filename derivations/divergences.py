@@ -154,7 +154,9 @@ DIVERGENCES: tuple[Row, ...] = (
         "Österreicher's perimeter divergence",
         PERIMETER,
         "Österreicher 1996",
-        stated=Stated(always(-q * Over(p, HYPOTENUSE) * Over(q, HYPOTENUSE + p)), always(HYPOTENUSE - (p + q) / sp.sqrt(2))),
+        stated=Stated(
+            always(-q * Over(p, HYPOTENUSE) * Over(q, HYPOTENUSE + p)), always(HYPOTENUSE - (p + q) / sp.sqrt(2))
+        ),
     ),
     Row(
         "exponential",

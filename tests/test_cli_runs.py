@@ -17,10 +17,9 @@ from safetensors.torch import load_file, save_file
 import fguidance as fg
 from fguidance.cli import main
 from fguidance.run import assets, job
-from fguidance.run import fetch as fetching
 from fguidance.run.assets import Asset, locate
 from fguidance.run.job import run_job
-from tests.support.runs import ALONE, TINY, arrays, as_options, contents, equal, shard_files, tiny
+from tests.support.runs import ALONE, TINY, as_options, contents, equal, shard_files, tiny
 
 SMALL = as_options(*TINY)
 COMMANDS = ("fetch", "sample", "evaluate", "reproduce", "bench")
@@ -94,11 +93,6 @@ class TestSample:
         assert run(*arguments).out == "0 shards made, 2 were there: out/samples.npz\n"
         assert contents(tmp_path / "out") == before
 
-    def test_it_is_the_job(self, run: Any, tmp_path: Path) -> None:
-        assert run(*sampling("out", 6, "--set", "sampling.seed=3")) == (0, "", "")
-        run_job(tiny("sampling.seed=3"), tmp_path / "job", 6, ALONE)
-        assert equal(tmp_path / "out", tmp_path / "job")
-
     def test_one_of_two_processes(self, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setenv("RANK", "0")
@@ -117,12 +111,7 @@ class TestSample:
             (("sample", "digits", "--out", "x"), "Missing option '--num-samples'"),
             (sampling("x", 0), "Invalid value for '--num-samples'"),
             (sampling("x", 1, "--set", "sampling.sed=1"), r"sampling\.sed: Extra inputs are not permitted"),
-            (sampling("x", 1, "--set", "sampling.seed=one"), r"sampling\.seed: Input should be a valid integer"),
-            (sampling("x", 1, "--set", "sampling"), r"an override must be table\.field=value, not 'sampling'"),
-            (sampling("x", 1, "--set", "guidance.alpha=nan"), r"guidance\.alpha: Input should be a finite number"),
             (sampling("x", 1, "--device", "nope"), "there is no device 'nope'"),
-            (sampling("x", 1, "--device", "cuda:99"), "there is no device 'cuda:99'"),
-            (sampling("x", 1, "--device", "meta"), "the device must be cpu, cuda or cuda:NUMBER, not 'meta'"),
             (sampling("x", 1, "--set", "model.weights=nowhere.pt"), r"there is no file nowhere\.pt"),
             (("sample", "imagenet128/table3/js", "--out", "x", "--num-samples", "1"), "fetch adm_imagenet128"),
             (sampling("x", 1, "--frob"), "No such option"),
@@ -139,8 +128,7 @@ class TestSample:
         [
             ("model.shape.channel_mult=[1,2]", "the state dict does not fit an ADM network"),
             ("guidance.epsilon=3.0", "epsilon must be"),
-            ("sampling.steps=2000", "steps is 2000; it must be from 2 to 1000"),
-            ("sampling.eta=0.5", "eta is 0.5; it must be 0 for the ancestral sampler"),
+            ("sampling.steps=2000", "steps must be a whole number from 2 to 1000, not 2000"),
             ("model.weights=corrupt.pt", r"corrupt\.pt cannot be read as weights"),
         ],
     )
@@ -149,18 +137,11 @@ class TestSample:
         require_one_line(run(*sampling("out", 1, "--set", override)), message)
         assert shard_files(tmp_path / "out") == []
 
-    @pytest.mark.parametrize("change", (("--set", "sampling.seed=1"), ("--num-samples", "5")))
-    def test_another_run_in_the_same_folder(self, run: Any, tmp_path: Path, change: tuple[str, ...]) -> None:
+    def test_another_run_in_the_same_folder(self, run: Any, tmp_path: Path) -> None:
         run(*sampling("out"))
         before = contents(tmp_path / "out")
-        require_one_line(run(*sampling("out", 6, *change)), "out holds another run .*; take another folder")
+        require_one_line(run(*sampling("out", 5)), "out holds another run .*; take another folder")
         assert contents(tmp_path / "out") == before
-
-    def test_a_folder_with_other_files(self, run: Any, tmp_path: Path) -> None:
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "mine.txt").write_text("mine")
-        require_one_line(run(*sampling("out")), r"out is not empty \(it has mine\.txt\) and holds no run")
-        assert list(contents(tmp_path / "out")) == ["mine.txt"]
 
     def test_a_file_in_the_place_of_the_folder(self, run: Any, tmp_path: Path) -> None:
         (tmp_path / "out").write_text("mine")
@@ -172,28 +153,11 @@ class TestSample:
         ended = run(*sampling("out", 1, "--set", "model.weights=nan.safetensors:unet"))
         require_one_line(ended, "shard 0: the model's output has .* NaN or infinite at step 1 .*; sampling stops", 1)
 
-    def test_a_full_disk(self, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        really, written = os.fsync, []
-
-        def full(descriptor: int) -> None:
-            written.append(descriptor)
-            if len(written) == 5:  # the record, the first shard, then the second one's bytes
-                raise OSError(28, "No space left on device")
-            really(descriptor)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", full)
-            ended = run(*sampling("out"))
-        require_one_line(ended, "out: No space left on device for shard 1; all finished shards are kept: make room")
-        assert shard_files(tmp_path / "out") == ["000000.shard"]
-        assert run(*sampling("out")).status == 0
-        assert len(arrays(tmp_path / "out")[0]) == 6
-
 
 class TestProcesses:
     """Real ones, which share nothing but the folder."""
 
-    NUMBER = 120
+    NUMBER = 48
     MORE = ("sampling.steps=3", "sampling.shard_size=4")
 
     @staticmethod
@@ -225,11 +189,11 @@ class TestProcesses:
     def test_two_under_torchrun_draw_what_one_draws(self, tmp_path: Path) -> None:
         command = [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-            "-m", "fguidance", *self.arguments(tmp_path / "two", 18),
+            "-m", "fguidance", *self.arguments(tmp_path / "two", 8),
         ]  # fmt: skip
         done = subprocess.run(command, env=self.environment(), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        run_job(tiny("sampling.steps=3"), tmp_path / "one", 18, ALONE)
+        run_job(tiny("sampling.steps=3"), tmp_path / "one", 8, ALONE)
         assert equal(tmp_path / "two", tmp_path / "one")
 
 
@@ -239,7 +203,6 @@ class TestFetch:
         """A folder with one of the two files of a set."""
         known = {name: Asset(f"{name}.pt", "http://127.0.0.1:9/", "MIT") for name in ("first", "second")}
         monkeypatch.setattr(assets, "ASSETS", known)
-        monkeypatch.setattr(fetching, "ASSETS", known)
         monkeypatch.setattr(assets, "SETS", {"all": tuple(known)})
         (tmp_path / "own").mkdir()
         (tmp_path / "own" / "first.pt").write_bytes(b"first")
@@ -265,11 +228,6 @@ class TestFetch:
         (tmp_path / "cache" / "pins.json").write_text("{")
         require_one_line(run("fetch", "first"), r"pins\.json is no JSON")
 
-    def test_a_changed_file(self, run: Any, own: Path, tmp_path: Path) -> None:
-        run("fetch", "first", "--from", "own", "--quiet")
-        (tmp_path / "cache" / "first.pt").write_bytes(b"changed")
-        require_one_line(run("fetch", "first"), "is not the asset first: .* is pinned in")
-
 
 class TestEvaluate:
     def test_the_measures_are_printed_and_recorded(self, run: Any, tmp_path: Path) -> None:
@@ -286,17 +244,11 @@ class TestEvaluate:
         require_one_line(run("evaluate", "nowhere"), "nowhere holds no run")
         run(*sampling("out", 1))
         require_one_line(run("evaluate", "out", "--reference", "nowhere.npz"), r"there is no file nowhere\.npz")
-        require_one_line(run("evaluate", "out", "--features", "nowhere.pth"), r"there is no file nowhere\.pth")
         refused = run("evaluate", "out", "--features", "digits.safetensors")
         require_one_line(refused, "the state dict does not fit Inception: it lacks Conv2d_1a_3x3")
         require_one_line(run("evaluate", "out", "--batch-size", "0"), "Invalid value for '--batch-size'")
         (tmp_path / "out" / "run.json").write_text("{")
         require_one_line(run("evaluate", "out"), r"run\.json is corrupt")
-
-    def test_a_run_that_is_not_finished(self, run: Any, tmp_path: Path) -> None:
-        run(*sampling("out", 1))
-        (tmp_path / "out" / "samples.npz").unlink()
-        require_one_line(run("evaluate", "out"), "out is not finished.*run 'fguidance sample' again")
 
 
 class TestReproduce:
@@ -340,8 +292,6 @@ class TestReproduce:
             (("reproduce", "digits", "--table", "2"), "digits has no table 2, but 1"),
             (("reproduce", "digits"), "Missing option '--table'"),
             ((*ARGUMENTS, "--rows", "nope"), "table 1 has no row 'nope'"),
-            ((*ARGUMENTS, "--set", "nope=1"), "nope: Extra inputs are not permitted"),
-            ((*ARGUMENTS, "--num-samples", "0"), "Invalid value for '--num-samples'"),
         ],
     )
     def test_bad_input(self, run: Any, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -365,7 +315,6 @@ class TestBench:
             (("nope",), "there is no configuration 'nope'"),
             (("imagenet128/table3/unguided",), "a configuration with a classifier is needed"),
             (("digits", "--repeats", "1"), "Invalid value for '--repeats'"),
-            (("digits", "--set", "classifier.network=resnet", "--set", "classifier.shape={}"), "depth is missing"),
         ],
     )
     def test_bad_input(self, run: Any, arguments: tuple[str, ...], message: str) -> None:

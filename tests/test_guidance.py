@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import fguidance as fg
-from fguidance.divergence import without_reading
+from fguidance.inputs import without_reading
 from tests.support.cases import DOUBLE, DTYPES, PLAIN_GENERATORS, plain_divergence
 
 CLASSES, BATCH = 5, 6

@@ -20,10 +20,10 @@ from fguidance.diffusion.adm import WHOLE as UNET_WHOLE
 from fguidance.diffusion.adm_blocks import decoder_blocks, empty_network, encoder_blocks
 from fguidance.diffusion.adm_classifier import EMBEDDING, ADMClassifier
 from fguidance.diffusion.adm_classifier import WHOLE as CLASSIFIER_WHOLE
+from fguidance.diffusion.small_classifier import SmallClassifier, SmallShape
 from fguidance.run import load_config
 from fguidance.run.config import RunConfig
 from fguidance.run.networks import shape_of
-from fguidance.run.small import SmallClassifier, SmallShape
 from lab import digits_data, fashion_data
 from lab.checkpoint_names import published_names
 from lab.checkpoint_training import Training, train_classifier, train_noise_aware, train_unet

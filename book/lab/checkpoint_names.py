@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from fguidance.diffusion.adm_blocks import Block, Shape, converted, published_shapes
+from fguidance.diffusion.adm_blocks import ADMShape, Block, converted, published_shapes
 
 
 def published_names(
-    network: nn.Module, shape: Shape, whole: Mapping[str, str], blocks: tuple[Block, ...]
+    network: nn.Module, shape: ADMShape, whole: Mapping[str, str], blocks: tuple[Block, ...]
 ) -> dict[str, Tensor]:
     """The weights of a network under the names and in the order of the published checkpoints.
 

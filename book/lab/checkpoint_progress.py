@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from fguidance.run.shards import write_whole
+from fguidance.run.folder import write_whole
 
 EVERY = 100
 """How many steps may be lost."""

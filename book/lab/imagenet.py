@@ -13,11 +13,10 @@ from torch import Tensor
 from fguidance.evaluation import read_samples
 from fguidance.run import load_config
 from fguidance.run.assets import ASSETS
+from fguidance.run.bench import Cost, cost, memory
 from fguidance.run.config import RunConfig
-from fguidance.run.cost import Cost, cost
 from fguidance.run.evaluate import Measures, evaluate_folder, read_measures
 from fguidance.run.job import Worker, run_job
-from fguidance.run.memory import memory
 from fguidance.run.tables import Row, Table, load_table
 from lab import quiet  # noqa: F401
 from lab.style import COLOURS, WIDTH

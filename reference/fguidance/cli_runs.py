@@ -29,8 +29,8 @@ def fetch(
 ) -> None:
     """Download checkpoints and reference data, or go on with it, and verify them."""
     _require_extra()
+    from fguidance.run.assets import fetch as bring
     from fguidance.run.assets import names_of
-    from fguidance.run.fetch import fetch as bring
 
     for asset in dict.fromkeys(asset for name in names for asset in names_of(name)):
         print(f"{asset}: {bring(asset, from_folder, not quiet)}")

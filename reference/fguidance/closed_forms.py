@@ -231,8 +231,8 @@ def js() -> Divergence:
     """Jensen-Shannon (arXiv:2511.05844 (corrected); Lin 1991): f = t*log(t)/2 - (t + 1)*log(t/2 + 1/2)/2, w =
     p*log(2*p/(p + q))/2."""
     return Divergence(
-        weight=lambda p, q, u: -0.5*p*torch.log1p((q/p)),
-        value=lambda p, q, u: -0.5*p*torch.log1p((q/p)) + 0.34657359027997264*p - 0.5*q*torch.log1p((p/q)) +
+        weight=lambda p, q, u: -0.5*p*torch.log1p(q/p),
+        value=lambda p, q, u: -0.5*p*torch.log1p(q/p) + 0.34657359027997264*p - 0.5*q*torch.log1p(p/q) +
         0.34657359027997264*q,
         bend=lambda u: 0.5/(torch.exp(u) + 1),
         gauge=0.34657359027997264, at_zero=0.34657359027997264, at_infinity=0.34657359027997264, logarithmic=False,
@@ -294,7 +294,7 @@ def lin_k() -> Divergence:
     """Lin's K of q from p, KL(q, (p + q)/2) (Lin 1991): f = -log(t/2 + 1/2), w = p*(p - q)/(2*(p + q))."""
     return Divergence(
         weight=lambda p, q, u: -p*(q/(p + q)),
-        value=lambda p, q, u: 0.5*p - q*torch.log1p((p/q)) - 0.5*q + 0.6931471805599453*q,
+        value=lambda p, q, u: 0.5*p - q*torch.log1p(p/q) - 0.5*q + 0.6931471805599453*q,
         bend=lambda u: torch.exp(u)/(torch.exp(u) + 1)**2,
         gauge=0.5, at_zero=0.19314718055994531, at_infinity=0.5, logarithmic=False,
     )
@@ -304,8 +304,8 @@ def lin_k_reverse() -> Divergence:
     """Lin's K of p from q, KL(p, (p + q)/2) (Lin 1991): f = t*log(2*t/(t + 1)), w = p*(-(p - q)/(2*(p + q)) +
     log(2*p/(p + q)))."""
     return Divergence(
-        weight=lambda p, q, u: p*(q/(p + q)) - p*torch.log1p((q/p)),
-        value=lambda p, q, u: -p*torch.log1p((q/p)) - 0.5*p + 0.6931471805599453*p + 0.5*q,
+        weight=lambda p, q, u: p*(q/(p + q)) - p*torch.log1p(q/p),
+        value=lambda p, q, u: -p*torch.log1p(q/p) - 0.5*p + 0.6931471805599453*p + 0.5*q,
         bend=lambda u: (torch.exp(u) + 1)**(-2),
         gauge=0.19314718055994531, at_zero=0.5, at_infinity=0.19314718055994531, logarithmic=False,
     )
@@ -315,8 +315,8 @@ def gan() -> Divergence:
     """The GAN objective's divergence, twice JS (Goodfellow et al. 2014; Nowozin, Cseke and Tomioka 2016): f = t*log(t)
     - (t + 1)*log(t/2 + 1/2), w = p*log(2*p/(p + q))."""
     return Divergence(
-        weight=lambda p, q, u: -p*torch.log1p((q/p)),
-        value=lambda p, q, u: -p*torch.log1p((q/p)) + 0.6931471805599453*p - q*torch.log1p((p/q)) +
+        weight=lambda p, q, u: -p*torch.log1p(q/p),
+        value=lambda p, q, u: -p*torch.log1p(q/p) + 0.6931471805599453*p - q*torch.log1p(p/q) +
         0.6931471805599453*q,
         bend=lambda u: 1/(torch.exp(u) + 1),
         gauge=0.6931471805599453, at_zero=0.6931471805599453, at_infinity=0.6931471805599453, logarithmic=False,
@@ -348,9 +348,9 @@ def arithmetic_geometric() -> Divergence:
     """Taneja's arithmetic-geometric mean divergence (Taneja 1995): f = (t/2 + 1/2)*log((t + 1)/(2*sqrt(t))), w =
     p*(log((p + q)^2/(4*p*q))/4 + (p - q)/(4*p))."""
     return Divergence(
-        weight=lambda p, q, u: -0.25*p*u + 0.5*p*torch.log1p((p/q)) - 0.25*q,
-        value=lambda p, q, u: -0.25*p*u + 0.5*p*torch.log1p((p/q)) - 0.34657359027997264*p - 0.25*q*u +
-        0.5*q*torch.log1p((p/q)) - 0.34657359027997264*q,
+        weight=lambda p, q, u: -0.25*p*u + 0.5*p*torch.log1p(p/q) - 0.25*q,
+        value=lambda p, q, u: -0.25*p*u + 0.5*p*torch.log1p(p/q) - 0.34657359027997264*p - 0.25*q*u +
+        0.5*q*torch.log1p(p/q) - 0.34657359027997264*q,
         bend=lambda u: 0.25*(torch.exp(2*u) + 1)*torch.exp(-u)/(torch.exp(u) + 1),
         gauge=-0.09657359027997266, at_zero=math.inf, at_infinity=math.inf,
     )

@@ -1,9 +1,7 @@
 """f-divergences by name or from a generator of one's own: value, weight and logit gradient."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from fguidance import catalogue, closed_forms
 from fguidance.catalogue import Parameter
+from fguidance.inputs import holds, require_log_probs, require_logits, require_same_shape
 
 if TYPE_CHECKING:
     import sympy as sp
@@ -119,7 +118,7 @@ class Divergence:
         """
         if not self.is_divergence:
             raise ValueError(f"{self.name} is a printed weight that belongs to no f-divergence: it has no value")
-        _require_log_probs(log_p=log_p, log_q=log_q)
+        require_log_probs(log_p=log_p, log_q=log_q)
         return closed_forms.value(self.definition, _wide(log_p), _wide(log_q)).to(log_p.dtype)
 
     def weight(self, log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -137,7 +136,7 @@ class Divergence:
             ValueError: shapes differ, an entry is NaN or above 0, a distribution does not sum to 1, or the target
                 has a 0 where this divergence is infinite.
         """
-        _require_log_probs(log_p=log_p, log_q=log_q)
+        require_log_probs(log_p=log_p, log_q=log_q)
         self._require_support(log_q)
         return closed_forms.weight(self.definition, _wide(log_p), _wide(log_q)).to(log_p.dtype)
 
@@ -163,8 +162,8 @@ class Divergence:
                 where this divergence is infinite.
         """
         require_logits(logits)
-        _require_log_probs(log_q=log_q)
-        _require_same_shape(logits=logits, log_q=log_q)
+        require_log_probs(log_q=log_q)
+        require_same_shape(logits=logits, log_q=log_q)
         self._require_support(log_q)
         return closed_forms.logit_gradient(self.definition, _wide(logits), _wide(log_q)).to(logits.dtype)
 
@@ -246,76 +245,3 @@ def _family_member(name: str, **parameters: float) -> Divergence:
     given = {rule.name: float(value)}
     definition = closed_forms.FAMILIES[name](float(value))
     return Divergence(name, *catalogue.ROWS[name], given, definition=definition)
-
-
-_unread = ContextVar("unread", default=False)
-
-
-@contextmanager
-def without_reading() -> Iterator[None]:
-    """Take it that values are what they must be: to look at them makes a GPU wait. Shapes and dtypes are checked."""
-    before = _unread.set(True)
-    try:
-        yield
-    finally:
-        _unread.reset(before)
-
-
-def _readable(tensor: Tensor) -> bool:
-    """Whether the program may look at values: not under compile or a transform such as vmap."""
-    if torch.compiler.is_compiling() or tensor.is_meta or _unread.get():
-        return False
-    return torch._C._functorch.peek_interpreter_stack() is None
-
-
-def holds(condition: Tensor) -> bool:
-    """Whether all of `condition` is true; values that cannot be read, under compile or vmap, pass unchecked."""
-    return not _readable(condition) or bool(condition.all())
-
-
-def require_floating(**tensors: Tensor) -> None:
-    """Raise TypeError unless every tensor is floating point and has a class axis."""
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}")
-        if not tensor.is_floating_point():
-            raise TypeError(f"{name} must be floating point, not {tensor.dtype}")
-        if tensor.ndim == 0 or tensor.shape[-1] == 0:
-            raise ValueError(f"{name} must have shape (..., classes), not {tuple(tensor.shape)}")
-
-
-def require_logits(logits: Tensor) -> None:
-    """Raise unless `logits` are finite and floating point, shape (..., classes)."""
-    require_floating(logits=logits)
-    if holds(logits.detach().sum().isfinite()):
-        return  # a sum that is finite has no term that is not, and is quick to take
-    if not holds(torch.isfinite(logits)):
-        raise ValueError(f"logits must be finite, but hold {_first(logits, ~torch.isfinite(logits))}")
-
-
-def _require_same_shape(**tensors: Tensor) -> None:
-    (name, first), (other, second) = tensors.items()
-    if first.shape != second.shape:
-        raise ValueError(f"{other} must have the shape of {name}, {tuple(first.shape)}, not {tuple(second.shape)}")
-
-
-def _require_log_probs(**tensors: Tensor) -> None:
-    require_floating(**tensors)
-    if len(tensors) == 2:
-        _require_same_shape(**tensors)
-    for name, tensor in tensors.items():
-        tolerance = max(1e-3, 16 * torch.finfo(tensor.dtype).eps)
-        if not holds(tensor <= tolerance):
-            raise ValueError(
-                f"{name} must be log-probabilities, at most 0, but holds {_first(tensor, ~(tensor <= tolerance))}"
-            )
-        total = torch.logsumexp(tensor.detach().float(), -1).exp()
-        if not holds((total - 1).abs() <= tolerance):
-            found = _first(total, ~((total - 1).abs() <= tolerance))
-            raise ValueError(
-                f"{name} must be the logarithm of a distribution: its exponentials sum to {found:g}, not 1"
-            )
-
-
-def _first(tensor: Tensor, bad: Tensor) -> float:
-    return float(tensor[bad].flatten()[0])

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from fguidance import closed_forms, smoothed
-from fguidance.divergence import Divergence, divergence, holds, require_logits
+from fguidance.divergence import Divergence, divergence
+from fguidance.inputs import (
+    require_batch,
+    require_labels,
+    require_logits,
+    require_number,
+    require_positive,
+    require_whole,
+)
 
 
 def label_smoothed_log_target(
@@ -32,12 +40,11 @@ def label_smoothed_log_target(
         TypeError: `labels` are not integers or `dtype` is not floating point.
         ValueError: a label, `num_classes` or `epsilon` is out of range.
     """
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
-        raise ValueError(f"num_classes must be a whole number, at least 2, not {num_classes!r}")
+    num_classes = require_whole("num_classes", num_classes, 2)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise TypeError(f"dtype must be a floating-point dtype, not {dtype}")
-    _require_number("epsilon", epsilon, 0, 1)
-    _require_labels(labels, num_classes)
+    epsilon = require_number("epsilon", epsilon, 0, 1)
+    require_labels(labels, num_classes)
     rest = (1 - epsilon) / num_classes
     is_label = torch.arange(num_classes, device=labels.device) == labels.unsqueeze(-1)
     on, off = math.log(rest + epsilon), math.log(rest) if rest > 0 else -math.inf
@@ -82,14 +89,12 @@ class Guidance:
             )
         resolved = divergence(self.divergence) if isinstance(self.divergence, str) else self.divergence
         object.__setattr__(self, "_resolved", resolved)
-        _require_number("alpha", self.alpha, 0, math.inf)
-        _require_number("epsilon", self.epsilon, 0, 1)
+        object.__setattr__(self, "alpha", require_number("alpha", self.alpha, 0))
+        object.__setattr__(self, "epsilon", require_number("epsilon", self.epsilon, 0, 1))
         for name in ("tau_joint", "tau_marginal"):
-            _require_number(name, getattr(self, name), 0, math.inf)
-            if getattr(self, name) == 0:
-                raise ValueError(f"{name} must be above 0, not 0")
+            object.__setattr__(self, name, require_positive(name, getattr(self, name)))
         for name in ("tilt", "entropy"):
-            _require_number(name, getattr(self, name), -math.inf, math.inf)
+            object.__setattr__(self, name, require_number(name, getattr(self, name)))
         if self.tilt_reduction not in ("sum", "mean"):
             raise ValueError(f"tilt_reduction must be 'sum' or 'mean', not {self.tilt_reduction!r}")
         if self.alpha > 0 and self.epsilon == 1 and resolved.needs_full_support:
@@ -113,7 +118,7 @@ class Guidance:
             ValueError: shapes do not match, a logit is not finite, a label is out of range, or the score has a
                 printed weight for divergence, which has no value.
         """
-        _require_batch(logits, labels)
+        require_batch(logits, labels)
         working = _at_least_float32(logits)
         score = self._tilted(self._tempered(working, labels))
         log_p = torch.log_softmax(_centred(working), -1)
@@ -143,7 +148,7 @@ class Guidance:
             TypeError: `logits` are not floating point or `labels` not integers.
             ValueError: shapes do not match, a logit is not finite, or a label is out of range.
         """
-        _require_batch(logits, labels)
+        require_batch(logits, labels)
         weights = None if self.tilt == 0 else self._tilt_weights(_at_least_float32(logits), labels)
         terms = (self._resolved.definition, self.alpha, self.epsilon, self.tau_joint, self.tau_marginal)
         if torch.is_grad_enabled() and logits.requires_grad:
@@ -226,7 +231,7 @@ def tilted_mean(log_prob: Tensor, tilt: float) -> Tensor:
         raise TypeError("log_prob must be a floating-point tensor")
     if log_prob.numel() == 0:
         raise ValueError("log_prob must hold at least one sample")
-    _require_number("tilt", tilt, -math.inf, math.inf)
+    tilt = require_number("tilt", tilt)
     if tilt == 0:
         raise ValueError("tilt must not be 0: the limit is the plain mean")
     working = _at_least_float32(log_prob)
@@ -264,31 +269,5 @@ def _at_least_float32(logits: Tensor) -> Tensor:
 
 
 def _centred(logits: Tensor) -> Tensor:
-    """The logits less their largest; differences beyond -WIDEST have probability 0 as they do there."""
+    """The logits less their largest; differences beyond -FAR have probability 0 as they do there."""
     return (logits - logits.amax(-1, keepdim=True)).clamp_min(-closed_forms.FAR)
-
-
-def _require_number(name: str, value: float, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} must be a number, not {value!r}")
-    if not math.isfinite(value) or not low <= value <= high:
-        raise ValueError(f"{name} must be a finite number from {low} to {high}, not {value!r}")
-
-
-def _require_labels(labels: Tensor, num_classes: int) -> None:
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"labels must be a torch.Tensor, not {type(labels).__name__}")
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise TypeError(f"labels must be integers, not {labels.dtype}")
-    if not holds((labels >= 0) & (labels < num_classes)):
-        raise ValueError(f"labels must lie from 0 to {num_classes - 1}, but run from {labels.min()} to {labels.max()}")
-
-
-def _require_batch(logits: Tensor, labels: Tensor) -> None:
-    require_logits(logits)
-    if logits.shape[-1] < 2:
-        raise ValueError(f"logits must have at least 2 classes, not the shape {tuple(logits.shape)}")
-    if not isinstance(labels, Tensor) or labels.shape != logits.shape[:-1]:
-        found = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
-        raise ValueError(f"labels must have the logits' shape without classes, {tuple(logits.shape[:-1])}, not {found}")
-    _require_labels(labels, logits.shape[-1])

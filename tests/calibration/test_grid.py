@@ -29,30 +29,12 @@ def smoothed(values: Tensor, bandwidth: float) -> Tensor:
 
 @FEW
 @given(masses_at_places, st.sampled_from((1, 2, 7, 64)))
-def test_depositing_keeps_mass_and_its_centre(rows: tuple[Tensor, Tensor], cells: int) -> None:
-    place, mass = rows
-    values = grid.deposit(place, mass, cells)
-    points = torch.linspace(0, 1, cells + 1, dtype=DOUBLE)
-    assert values.shape == (cells + 1,)
-    assert values.sum().item() == pytest.approx(mass.sum().item(), abs=1e-12)
-    assert (points * values).sum().item() == pytest.approx((place * mass).sum().item(), abs=1e-12)
-
-
-@FEW
-@given(masses_at_places, st.sampled_from((1, 2, 7, 64)))
 def test_a_deposit_reaches_no_further_than_one_cell(rows: tuple[Tensor, Tensor], cells: int) -> None:
     place, mass = rows
     points = np.linspace(0, 1, cells + 1)
     share = np.clip(1 - np.abs(points[:, None] - place.numpy()) * cells, 0, None)
     found = grid.deposit(place, mass, cells)
     np.testing.assert_allclose(found.numpy(), share @ mass.numpy(), rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("cells", [1, 4, 10])
-def test_what_lies_on_a_grid_point_stays_there(cells: int) -> None:
-    places = torch.arange(cells + 1, dtype=DOUBLE) / cells
-    mass = random_grid(cells)
-    torch.testing.assert_close(grid.deposit(places, mass, cells), mass, rtol=0, atol=1e-14)
 
 
 def test_rows_are_deposited_by_themselves() -> None:
@@ -82,29 +64,6 @@ def test_the_spectrum_is_a_sum_of_cosines(cells: int) -> None:
     found = grid.spectrum(values).numpy()
     np.testing.assert_allclose(found.real, 2 * np.cos(math.pi * j * k / cells) @ values.numpy(), atol=1e-12)
     np.testing.assert_allclose(found.imag, 0, atol=1e-12)
-
-
-@pytest.mark.parametrize("cells", [2, 5, 16])
-@pytest.mark.parametrize("shape", [(), (3,), (2, 2)])
-def test_without_smoothing_the_grid_comes_back_with_its_ends_doubled(cells: int, shape: tuple[int, ...]) -> None:
-    values = random_grid(cells, *shape)
-    expected = values.clone()
-    expected[..., 0] *= 2
-    expected[..., -1] *= 2
-    torch.testing.assert_close(smoothed(values, 0.0), expected, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("bandwidth", [0.0, 0.01, 0.3, 20.0])
-@pytest.mark.parametrize("cells", [2, 5, 256])
-def test_smoothing_keeps_the_integral(cells: int, bandwidth: float) -> None:
-    values = random_grid(cells, 3)
-    found = grid.integral(smoothed(values, bandwidth))
-    torch.testing.assert_close(found, values.sum(-1), rtol=0, atol=1e-11)
-
-
-def test_much_smoothing_leaves_the_same_everywhere() -> None:
-    values = random_grid(32)
-    torch.testing.assert_close(smoothed(values, 20.0), (values.sum() / 32).expand(33), rtol=0, atol=1e-12)
 
 
 @bandwidths

@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
-from torch import Tensor
 
 from fguidance.calibration import ReliabilityCurve, reliability_curve, reliability_diagram
 from tests.calibration.plain import DOUBLE, Problem, plain_rule, plain_smooth_ece, random_problem, smoothed_residual
 from tests.calibration.test_losses import DTYPES
-from tests.calibration.test_smooth import ONES, RIGHT, WRONG_CONFIDENCES
 
 
 def curve_of(problem: Problem, bandwidth: float | None = None, **options) -> ReliabilityCurve:
@@ -25,13 +23,12 @@ def place(curve: ReliabilityCurve, confidence: float) -> int:
     return int((curve.confidence - confidence).abs().argmin())
 
 
-@pytest.mark.parametrize("over", [0.3, 3.0])
-@pytest.mark.parametrize("bandwidth", [0.02, 0.1, 1.0])
+@pytest.mark.parametrize(("bandwidth", "over"), [(0.02, 0.3), (0.1, 3.0), (1.0, 3.0)])
 def test_accuracy_and_density_are_kernel_means(bandwidth: float, over: float) -> None:
-    problem = random_problem(0, 200, over=over)
+    problem = random_problem(0, 60, over=over)
     curve = curve_of(problem, bandwidth)
     at = np.linspace(0, 1, len(curve.confidence))
-    density, right = (smoothed_residual(at, *problem, bandwidth, one) for one in (np.ones(200), 1.0 * problem.correct))
+    density, right = (smoothed_residual(at, *problem, bandwidth, one) for one in (np.ones(60), 1.0 * problem.correct))
     assert len(at) > 1000
     np.testing.assert_allclose(curve.confidence.numpy(), at, atol=1e-15)
     np.testing.assert_allclose(curve.density.numpy(), density, atol=2e-3 * density.max())
@@ -56,68 +53,15 @@ def test_the_error_is_that_at_the_bandwidth_also_where_that_is_as_small_as_it_ge
     assert curve.error == pytest.approx(plain_smooth_ece(*problem, curve.bandwidth), rel=1e-2)
 
 
-@pytest.mark.parametrize("bandwidth", [None, 0.01, 0.3])
-@pytest.mark.parametrize("size", [1, 2, 1000])
-def test_the_density_integrates_to_one(bandwidth: float | None, size: int) -> None:
-    curve = curve_of(random_problem(2, size), bandwidth)
-    assert torch.trapezoid(curve.density, curve.confidence).item() == pytest.approx(1, abs=1e-9)
-
-
-@pytest.mark.parametrize("confidence", [0.0, 0.3, 1.0])
-def test_the_density_of_one_confidence_is_a_gaussian_and_its_mirror_image(confidence: float) -> None:
-    curve = curve_of(Problem(np.full(10, confidence), np.arange(10) < 3), 0.05)
-    at = curve.confidence.numpy()
-    density = sum(np.exp(-(((at - one) / 0.05) ** 2) / 2) for one in (confidence, -confidence, 2 - confidence))
-    np.testing.assert_allclose(curve.density.numpy(), density / (math.sqrt(2 * math.pi) * 0.05), atol=1e-2)
-    known = ~curve.accuracy.isnan()
-    assert known[np.abs(at - confidence) < 0.2].all()
-    np.testing.assert_allclose(curve.accuracy[known].numpy(), 0.3, atol=1e-4)
-
-
-def test_a_calibrated_classifier_is_on_the_diagonal_and_the_diagonal_in_the_band() -> None:
-    curve = curve_of(random_problem(3, 5000), 0.05, resamples=50)
-    inner = (curve.confidence > 0.1) & (curve.confidence < 0.9)
-    off = (curve.accuracy - curve.confidence).abs()
-    assert off[inner].max() < 0.05
-    inside = (curve.low <= curve.confidence) & (curve.confidence <= curve.high)
-    assert inside[inner].double().mean() > 0.8
-
-
-def test_a_step_is_seen_where_it_is() -> None:
-    confidence = np.linspace(0, 1, 2001)
-    curve = curve_of(Problem(confidence, confidence > 0.6), 0.02)
-    expected = [0.5 * (1 + math.erf((at - 0.6) / 0.02 / math.sqrt(2))) for at in curve.confidence.tolist()]
-    np.testing.assert_allclose(curve.accuracy.numpy(), expected, atol=2e-2)
-
-
-@pytest.mark.parametrize("level", [0.5, 0.95])
+@pytest.mark.parametrize("level", [0.5, 0.9])
 def test_the_band_is_that_of_the_binomial(level: float) -> None:
     """In the middle of one confidence, where all samples weigh the same."""
-    curve = curve_of(Problem(np.full(400, 0.5), np.arange(400) < 240), 0.05, level=level, resamples=400)
+    curve = curve_of(Problem(np.full(400, 0.5), np.arange(400) < 240), 0.05, level=level, resamples=200)
     middle = place(curve, 0.5)
     quantile = torch.distributions.Normal(0, 1).icdf(torch.tensor((1 + level) / 2)).item()
     half = quantile * math.sqrt(0.6 * 0.4 / 400)
     assert (curve.high - curve.low)[middle].item() == pytest.approx(2 * half, rel=0.15)
     assert ((curve.high + curve.low) / 2)[middle].item() == pytest.approx(0.6, abs=0.01)
-
-
-def test_the_band_covers_the_truth_as_often_as_its_level_says() -> None:
-    """At 0.5, of calibrated classifiers drawn anew."""
-    hits = 0
-    for seed in range(30):
-        curve = curve_of(random_problem(seed, 1000), 0.05, level=0.8, resamples=50)
-        middle = place(curve, 0.5)
-        hits += int(curve.low[middle] <= curve.confidence[middle] <= curve.high[middle])
-    assert 18 <= hits <= 29
-
-
-def test_the_band_is_wider_where_fewer_samples_are_and_for_a_higher_level() -> None:
-    problem = Problem(np.repeat([0.25, 0.75], [400, 16]), np.arange(416) % 2 == 0)
-    narrow, wide = (curve_of(problem, 0.05, level=level, resamples=50) for level in (0.5, 0.99))
-    widths = [[(curve.high - curve.low)[place(curve, at)] for at in (0.25, 0.75)] for curve in (narrow, wide)]
-    assert widths[0][1] > 2 * widths[0][0]
-    assert widths[1][0] > 2 * widths[0][0]
-    assert widths[1][1] > 2 * widths[0][1]
 
 
 def test_the_same_seed_gives_the_same_band_and_leaves_pytorchs_generator_alone() -> None:
@@ -148,19 +92,13 @@ def test_of_very_many_samples_rounding_is_not_taken_for_knowledge() -> None:
     assert curve.accuracy[curve.confidence < 0.7].isnan().all()
 
 
-@pytest.mark.parametrize("bandwidth", [None, 1e-3, 2e-3])
-@pytest.mark.parametrize("confidence", [0.5, 1.0])
+@pytest.mark.parametrize(("bandwidth", "confidence"), [(None, 0.5), (None, 1.0), (2e-3, 0.5)])
 def test_with_little_smoothing_nothing_is_known_far_away_either(bandwidth: float | None, confidence: float) -> None:
     """As much right as was said, so that the rule smooths as little as it can."""
     curve = curve_of(Problem(np.full(1000, confidence), np.arange(1000) < 1000 * confidence), bandwidth)
     assert curve.bandwidth <= 2e-3
     assert curve.accuracy[place(curve, confidence)].item() == pytest.approx(confidence)
     assert curve.accuracy[(curve.confidence - confidence).abs() > 0.1].isnan().all()
-
-
-@pytest.mark.parametrize("bandwidth", [None, 1e-3, 2e-3])
-def test_a_density_is_never_below_nothing(bandwidth: float | None) -> None:
-    curve = curve_of(Problem(np.full(1000, 0.5), np.arange(1000) % 2 == 0), bandwidth)
     assert curve.density.min() >= -1e-6 * curve.density.max()
 
 
@@ -182,29 +120,9 @@ def test_a_confidence_that_asks_for_a_gradient_is_taken_as_it_is() -> None:
     assert not curve.accuracy.requires_grad
 
 
-@pytest.mark.parametrize(("confidence", "correct", "wrong", "match"), WRONG_CONFIDENCES)
-def test_wrong_confidences_are_named(confidence: Tensor, correct: Tensor, wrong: type[Exception], match: str) -> None:
-    with pytest.raises(wrong, match=match):
-        reliability_curve(confidence, correct)
-
-
 def test_several_problems_at_once_are_refused() -> None:
     with pytest.raises(ValueError, match=r"confidence must have shape \(n,\), not \(2, 3\)"):
-        reliability_curve(ONES.expand(2, 3), RIGHT.expand(2, 3))
-
-
-@pytest.mark.parametrize(
-    ("option", "values"),
-    [
-        ("bandwidth", [0, -1, 3e-5, math.nan, math.inf, True, "0.1"]),
-        ("level", [0, 1, -0.5, 95, math.nan, True]),
-        ("resamples", [0, -1, 10.0, True, None]),
-    ],
-)
-def test_wrong_numbers_are_named(option: str, values: list) -> None:
-    for value in values:
-        with pytest.raises(ValueError, match=f"{option} must be"):
-            reliability_curve(ONES, RIGHT, **{option: value})
+        reliability_curve(torch.ones(2, 3), torch.ones(2, 3) > 0)
 
 
 @pytest.mark.parametrize("sigma", (0.01, 0.1))
@@ -252,22 +170,11 @@ class TestDiagram:
         band = axes.collections[0].get_paths()
         assert len(band) == 2
 
-    def test_it_makes_a_figure_of_its_own(self) -> None:
-        axes = reliability_diagram(curve_of(random_problem(7, 50), 0.05))
-        assert plt.get_fignums() == [axes.figure.number]
-        axes.figure.canvas.draw()
-
     def test_the_label_says_the_error_if_nothing_else(self) -> None:
         curve = curve_of(random_problem(7, 200, over=3))
         axes = reliability_diagram(curve)
         assert f"smECE {curve.error:.3f}" in [line.get_label() for line in axes.lines]
-
-    def test_several_curves_share_axes(self) -> None:
-        _, axes = plt.subplots()
-        for seed in (0, 1):
-            reliability_diagram(curve_of(random_problem(seed, 50), 0.1), axes, label=f"number {seed}")
-        labelled = [line for line in axes.lines if line.get_label().startswith("number")]
-        assert labelled[0].get_color() != labelled[1].get_color()
+        assert plt.get_fignums() == [axes.figure.number]
 
     @pytest.mark.parametrize("confidence", [[1.0], [0.0, 1.0], [0.5, 0.5]])
     def test_the_fewest_samples_are_drawn_without_complaint(self, confidence: list[float]) -> None:

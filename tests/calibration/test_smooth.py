@@ -8,9 +8,7 @@ import relplot
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
-import fguidance as fg
 from fguidance.calibration import smooth_ece
 from tests.calibration.plain import (
     DOUBLE,
@@ -39,13 +37,6 @@ def test_a_bandwidth_gives_the_error_of_the_definition(problem: Problem, bandwid
     assert error(problem, bandwidth) == pytest.approx(plain_smooth_ece(*problem, bandwidth), abs=1e-5)
 
 
-@each_bandwidth
-@pytest.mark.parametrize("over", [0.3, 1.0, 3.0])
-def test_a_bandwidth_gives_the_error_of_the_definition_for_many_samples(bandwidth: float, over: float) -> None:
-    problem = random_problem(5, 100, over=over)
-    assert error(problem, bandwidth) == pytest.approx(plain_smooth_ece(*problem, bandwidth), abs=1e-5)
-
-
 @pytest.mark.parametrize("bandwidth", [4 / 2**17, 1e-4, 1e-3])
 def test_a_small_bandwidth_tells_apart_what_is_far_from_another_and_cancels_what_is_not(bandwidth: float) -> None:
     apart = Problem(np.array([0.3, 0.5, 0.5 + 20 * bandwidth]), np.array([True, True, False]))
@@ -65,8 +56,7 @@ def test_the_rule_takes_the_bandwidth_that_equals_its_error(problem: Problem) ->
         assert plain_smooth_ece(*problem, found) == pytest.approx(found, abs=2e-5)
 
 
-@pytest.mark.parametrize("size", [1, 2, 30, 300])
-@pytest.mark.parametrize("over", [0.2, 1.0, 4.0])
+@pytest.mark.parametrize(("size", "over"), [(1, 1.0), (2, 0.2), (30, 4.0), (200, 0.2)])
 def test_the_rule_finds_what_a_search_finds(size: int, over: float) -> None:
     problem = random_problem(size, size, over=over)
     assert error(problem) == pytest.approx(plain_rule(*problem), abs=1e-5)
@@ -80,47 +70,9 @@ def test_the_rule_finds_a_bandwidth_that_is_small_to_its_leading_digits() -> Non
     assert plain_smooth_ece(*problem, found) == pytest.approx(found, rel=1e-3)
 
 
-@FEW
-@given(problems())
-def test_the_rules_error_is_a_fixed_point(problem: Problem) -> None:
-    found = error(problem)
-    if found > 4e-3:
-        assert error(problem, found) == pytest.approx(found, abs=1e-6)
-
-
-@FEW
-@given(problems(), st.lists(st.floats(1e-4, 3), min_size=2, max_size=2).map(sorted))
-def test_more_smoothing_leaves_less_error(problem: Problem, bandwidths: list[float]) -> None:
-    narrow, wide = (error(problem, bandwidth) for bandwidth in bandwidths)
-    assert wide <= narrow + 1e-6
-
-
 def test_a_huge_bandwidth_leaves_the_mean_residual() -> None:
     problem = random_problem(1, 40, over=3)
     assert error(problem, 1e6) == pytest.approx(abs((problem.correct - problem.confidence).mean()), abs=1e-12)
-
-
-@given(problems(), st.randoms(use_true_random=False), st.sampled_from([None, 0.02, 0.3]))
-@FEW
-def test_order_does_not_matter(problem: Problem, random, bandwidth: float | None) -> None:
-    order = list(range(len(problem.confidence)))
-    random.shuffle(order)
-    shuffled = Problem(problem.confidence[order], problem.correct[order])
-    assert error(shuffled, bandwidth) == pytest.approx(error(problem, bandwidth), abs=1e-9)
-
-
-@FEW
-@given(problems(), st.sampled_from([None, 0.02, 0.3]))
-def test_the_other_outcome_has_the_same_error(problem: Problem, bandwidth: float | None) -> None:
-    other = Problem(1 - problem.confidence, ~problem.correct)
-    assert error(other, bandwidth) == pytest.approx(error(problem, bandwidth), abs=1e-9)
-
-
-@FEW
-@given(problems(), st.integers(2, 4), st.sampled_from([None, 0.02, 0.3]))
-def test_saying_everything_again_changes_nothing(problem: Problem, times: int, bandwidth: float | None) -> None:
-    repeated = Problem(np.repeat(problem.confidence, times), np.repeat(problem.correct, times))
-    assert error(repeated, bandwidth) == pytest.approx(error(problem, bandwidth), abs=1e-9)
 
 
 @pytest.mark.parametrize("bandwidth", [None, 0.001, 0.3, 2.0])
@@ -131,21 +83,6 @@ def test_certainty_that_is_right_has_no_error(bandwidth: float | None, conventio
     assert smooth_ece(correct.double(), correct, bandwidth, convention).item() == 0
 
 
-@FEW
-@given(st.floats(0, 1), st.booleans(), st.sampled_from([None, 1e-4, 0.01, 0.5, 2.0]))
-def test_a_lone_sample_has_the_error_of_its_confidence(confidence: float, correct: bool, bandwidth) -> None:
-    problem = Problem(np.array([confidence]), np.array([correct]))
-    assert error(problem, bandwidth) == pytest.approx(abs(correct - confidence), abs=1e-9)
-
-
-@FEW
-@given(problems(), st.sampled_from([None, 1e-3, *BANDWIDTHS]))
-def test_the_error_is_at_most_the_mean_absolute_residual(problem: Problem, bandwidth: float | None) -> None:
-    found = error(problem, bandwidth)
-    assert abs(np.mean(problem.correct - problem.confidence)) - 1e-9 <= found
-    assert found <= np.abs(problem.correct - problem.confidence).mean() + 1e-9
-
-
 @pytest.mark.parametrize("bandwidth", [None, *BANDWIDTHS])
 @pytest.mark.parametrize(("confidence", "right"), [(0.0, 3), (0.0, 10), (0.3, 3), (0.3, 10), (1.0, 0), (1.0, 9)])
 def test_of_one_confidence_the_error_is_how_far_off_it_is(bandwidth, confidence: float, right: int) -> None:
@@ -153,30 +90,12 @@ def test_of_one_confidence_the_error_is_how_far_off_it_is(bandwidth, confidence:
     assert error(problem, bandwidth) == pytest.approx(abs(right / 10 - confidence), abs=1e-9)
 
 
-@pytest.mark.parametrize("bandwidth", [None, *BANDWIDTHS])
-@pytest.mark.parametrize("outcome", [True, False])
-def test_where_all_residuals_have_one_sign_nothing_cancels(bandwidth: float | None, outcome: bool) -> None:
-    confidence = random_problem(3, 30).confidence
-    problem = Problem(confidence, np.full(30, outcome))
-    assert error(problem, bandwidth) == pytest.approx(np.abs(outcome - confidence).mean(), abs=1e-9)
-
-
-@given(problems(6), st.data(), st.sampled_from([0.01, 0.1, 0.5, 2.0]))
-@FEW
-def test_the_error_is_lipschitz_in_the_confidence(problem: Problem, data, bandwidth: float) -> None:
-    near = st.lists(st.floats(0, 1), min_size=len(problem.confidence), max_size=len(problem.confidence))
-    moved = (problem.confidence + data.draw(st.sampled_from([1, 1e-2])) * np.array(data.draw(near))).clip(0, 1)
-    apart = np.abs(moved - problem.confidence).mean()
-    change = abs(error(Problem(moved, problem.correct), bandwidth) - error(problem, bandwidth))
-    assert change <= apart * (1 + math.sqrt(2 / math.pi) / bandwidth) * (1 + 1e-3) + 1e-9
-
-
 class TestBatches:
     """Every row is a problem of its own."""
 
     @pytest.mark.parametrize("convention", ["definition", "relplot"])
     @pytest.mark.parametrize("bandwidth", [None, 0.03])
-    @pytest.mark.parametrize("shape", [(3,), (2, 1, 10)])
+    @pytest.mark.parametrize("shape", [(3,), (2, 1, 9)])
     def test_rows_are_independent(self, shape: tuple[int, ...], bandwidth: float | None, convention: str) -> None:
         rows = [random_problem(seed, 20, over=3) for seed in range(math.prod(shape))]
         confidence = torch.tensor(np.stack([row.confidence for row in rows])).view(*shape, 20)
@@ -227,7 +146,7 @@ class TestGradient:
     """The gradient in the confidence, against differences of the definition."""
 
     @with_and_without_rule
-    @pytest.mark.parametrize(("seed", "over"), [(0, 1.0), (1, 1.0), (2, 2.0)])
+    @pytest.mark.parametrize(("seed", "over"), [(0, 1.0), (2, 2.0)])
     def test_it_is_that_of_the_definition(self, seed: int, over: float, bandwidth: float | None) -> None:
         confidence, correct = random_problem(seed, 8, 0.02, 0.98, over=over)
 
@@ -255,13 +174,6 @@ class TestGradient:
         assert found[0].item() == pytest.approx(expected, rel=5e-3, abs=2e-3)
 
     @pytest.mark.parametrize("bandwidth", [None, 0.3])
-    @pytest.mark.parametrize(("confidence", "outcome"), [(0.2, True), (0.2, False), (0.0, True), (1.0, False)])
-    def test_a_lone_sample_is_pulled_to_its_outcome(self, confidence: float, outcome: bool, bandwidth) -> None:
-        at = torch.tensor([confidence], dtype=DOUBLE, requires_grad=True)
-        (found,) = torch.autograd.grad(smooth_ece(at, torch.tensor([outcome]), bandwidth), at)
-        assert found.item() == pytest.approx(-1 if outcome else 1, abs=1e-9)
-
-    @pytest.mark.parametrize("bandwidth", [None, 0.3])
     def test_it_is_finite_where_there_is_no_error(self, bandwidth: float | None) -> None:
         at = torch.tensor([0.0, 1.0, 1.0], dtype=DOUBLE, requires_grad=True)
         (found,) = torch.autograd.grad(smooth_ece(at, torch.tensor([False, True, True]), bandwidth), at)
@@ -275,27 +187,11 @@ class TestGradient:
         assert found[0].abs().max() > 1e-3
         assert (found[1] == 0).all()
 
-    def test_following_it_calibrates(self) -> None:
-        """It is a loss: a temperature, started far off, comes to where the error is small."""
-        generator = torch.Generator().manual_seed(0)
-        logits = 2 * torch.randn(400, generator=generator, dtype=DOUBLE)
-        correct = torch.rand(400, generator=generator) < logits.sigmoid()
-        factor = torch.tensor(3.0, dtype=DOUBLE, requires_grad=True)
-        before = smooth_ece((factor * logits).sigmoid(), correct).item()
-        optimizer = torch.optim.Adam([factor], lr=0.2)
-        for _ in range(20):
-            optimizer.zero_grad()
-            loss = smooth_ece((factor * logits).sigmoid(), correct)
-            loss.backward()
-            optimizer.step()
-        assert loss.item() < before / 2
-        assert 0.7 < factor.item() < 1.4
-
 
 class TestRelplot:
     """Where the definition and relplot agree, and where they do not."""
 
-    @pytest.mark.parametrize(("size", "over"), [(300, 0.85), (1000, 1.3), (3000, 1.0)])
+    @pytest.mark.parametrize(("size", "over"), [(300, 0.85), (3000, 1.0)])
     def test_they_agree_where_relplot_keeps_to_the_definition(self, size: int, over: float) -> None:
         """At relplot's bandwidth, if that is small, and nothing lies near the ends."""
         problem = random_problem(size, size, 0.2, 0.8, over)
@@ -303,25 +199,6 @@ class TestRelplot:
         assert bandwidth < 0.12
         assert error(problem, bandwidth) == pytest.approx(expected, abs=1e-4)
         assert error(problem) == pytest.approx(expected, abs=2e-3)
-
-    def test_relplot_does_not_see_further_than_a_half(self) -> None:
-        problem = Problem(np.array([0.1, 0.9]), np.array([True, False]))
-        at = np.linspace(0, 1, 2001)
-        near = [np.where(np.abs(at - place) < 0.5, at, np.nan) for place in problem.confidence]
-        assert all(np.isnan(one).any() for one in near)
-        found = relplot.smECE_sigma(problem.confidence, problem.correct.astype(float), 0.5)
-        assert found > plain_smooth_ece(*problem, 0.5) + 0.1
-        assert smooth_ece(*problem.tensors(), 0.5, "relplot").item() == pytest.approx(found, abs=1e-9)
-        assert error(problem, 0.5) == pytest.approx(plain_smooth_ece(*problem, 0.5), abs=1e-5)
-
-    def test_relplot_counts_half_what_lies_at_an_end(self) -> None:
-        """Two samples that do not see another: errors of 1 and 1/2, of which the first counts half."""
-        problem = Problem(np.array([0.0, 0.5]), np.array([True, False]))
-        found = relplot.smECE_sigma(problem.confidence, problem.correct.astype(float), 0.05)
-        assert found == pytest.approx((1 / 2 + 1 / 2) / (1 / 2 + 1), abs=1e-2)
-        assert smooth_ece(*problem.tensors(), 0.05, "relplot").item() == pytest.approx(found, abs=1e-9)
-        assert error(problem, 0.05) == pytest.approx((1 + 1 / 2) / 2, abs=1e-6)
-        assert plain_smooth_ece(*problem, 0.05) == pytest.approx((1 + 1 / 2) / 2, abs=1e-6)
 
 
 def test_the_plain_kernel_has_integral_one_and_no_slope_at_the_ends() -> None:
@@ -335,52 +212,7 @@ def test_the_plain_kernel_has_integral_one_and_no_slope_at_the_ends() -> None:
             assert kernel[-1] - kernel[-2] == pytest.approx(0, abs=1e-3 * kernel.max())
 
 
-ONES, RIGHT = torch.ones(3), torch.ones(3, dtype=torch.bool)
-WRONG_CONFIDENCES: list[tuple[object, object, type[Exception], str]] = [
-    ([0.5], RIGHT, TypeError, "confidence must be a torch.Tensor, not list"),
-    (ONES, [True], TypeError, "correct must be a torch.Tensor, not list"),
-    (ONES.long(), RIGHT, TypeError, "confidence must be floating point, not torch.int64"),
-    (RIGHT, RIGHT, TypeError, "confidence must be floating point, not torch.bool"),
-    (ONES.to(torch.complex64), RIGHT, TypeError, "confidence must be floating point"),
-    (ONES, ONES, TypeError, "correct must be boolean, not torch.float32"),
-    (ONES, RIGHT.long(), TypeError, "correct must be boolean, not torch.int64"),
-    (torch.tensor(0.5), torch.tensor(True), ValueError, "confidence must have shape"),
-    (torch.ones(0), torch.ones(0, dtype=torch.bool), ValueError, "confidence must have shape .* not be empty"),
-    (torch.ones(2, 0), torch.ones(2, 0, dtype=torch.bool), ValueError, "confidence must have shape .* not be empty"),
-    (torch.ones(0, 2), torch.ones(0, 2, dtype=torch.bool), ValueError, "confidence must have shape .* not be empty"),
-    (ONES, RIGHT[:2], ValueError, r"correct must have the shape of confidence, \(3,\), not \(2,\)"),
-    (ONES, RIGHT[None], ValueError, "correct must have the shape of confidence"),
-    (torch.tensor([0.5, torch.nan, 1]), RIGHT, ValueError, r"confidence must lie in \[0, 1\], but holds nan"),
-    (torch.tensor([0.5, 1.5, 1]), RIGHT, ValueError, r"confidence must lie in \[0, 1\], but holds 1.5"),
-    (torch.tensor([0.5, -1e-9, 1]), RIGHT, ValueError, r"confidence must lie in \[0, 1\], but holds -9.99"),
-    (torch.tensor([0.5, torch.inf, 1]), RIGHT, ValueError, r"confidence must lie in \[0, 1\], but holds inf"),
-]
-"""For every measure that takes them."""
-
-
-@pytest.mark.parametrize(("confidence", "correct", "wrong", "match"), WRONG_CONFIDENCES)
-def test_wrong_confidences_are_named(confidence: Tensor, correct: Tensor, wrong: type[Exception], match: str) -> None:
-    with pytest.raises(wrong, match=match):
-        smooth_ece(confidence, correct)
-
-
-def test_wrong_confidences_are_named_without_a_warning_where_they_ask_for_a_gradient(every_warning) -> None:
-    with pytest.raises(ValueError, match=r"confidence must lie in \[0, 1\], but holds 2"):
-        smooth_ece((2 * ONES).requires_grad_(), RIGHT)
-
-
-@pytest.mark.parametrize("convention", ["definition", "relplot"])
-@pytest.mark.parametrize("bandwidth", [0, 0.0, -0.1, 3e-5, math.nan, math.inf, True, "0.1", torch.tensor(0.1)])
-def test_wrong_bandwidths_are_named(bandwidth, convention: str) -> None:
-    with pytest.raises(ValueError, match="bandwidth must be a finite number of at least 3"):
-        smooth_ece(ONES, RIGHT, bandwidth, convention)
-
-
 @pytest.mark.parametrize("convention", ["relplots", "", None])
 def test_an_unknown_convention_is_named(convention) -> None:
     with pytest.raises(ValueError, match="convention must be 'definition' or 'relplot', not"):
-        smooth_ece(ONES, RIGHT, convention=convention)
-
-
-def test_it_is_at_the_top_of_the_package() -> None:
-    assert fg.smooth_ece is smooth_ece
+        smooth_ece(torch.ones(3), torch.ones(3) > 0, convention=convention)

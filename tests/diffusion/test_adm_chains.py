@@ -23,6 +23,5 @@ def test_every_kept_sample_equals_the_published_programs(name: str) -> None:
     assert off_by(name) < 2
 
 
-@pytest.mark.parametrize("name", [name for name in CHAINS if name != "ddim_unguided"])
-def test_the_comparison_notices_another_scale(name: str) -> None:
-    assert off_by(name, guidance_scale=5.0) > 100
+def test_the_comparison_notices_another_scale() -> None:
+    assert off_by("ancestral", guidance_scale=5.0) > 100

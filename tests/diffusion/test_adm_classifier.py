@@ -46,9 +46,6 @@ def test_exactly_the_published_keys_and_shapes() -> None:
 class TestTraps:
     """What goes wrong in silence: each of these loads, and the comparison sees it."""
 
-    def test_the_number_of_heads(self, given, state) -> None:
-        assert off_by(load_adm_classifier(state, replace(SMALL, num_head_channels=16)), given) > 1e-3
-
     def test_the_two_orders_of_rows(self, given, state) -> None:
         """Attention between residual blocks goes by head first, and the pool by query, key and value first."""
         kept = state["out.2.qkv_proj.weight"].unflatten(0, (3, 2, -1))
@@ -63,14 +60,6 @@ class TestTraps:
         assert off_by(network, given | {"t": given["t"].flip(0)}) > 1e-3
         state["out.2.positional_embedding"] = state["out.2.positional_embedding"].flip(-1)
         assert off_by(load_adm_classifier(state, SMALL), given) > 1e-3
-
-
-def test_its_gradient_reaches_the_image(given, state) -> None:
-    at = given["x"].clone().requires_grad_()
-    log_probs = load_adm_classifier(state, SMALL)(at, given["t"]).log_softmax(-1)
-    (gradient,) = torch.autograd.grad(log_probs[:, 0].sum(), at)
-    assert bool(gradient.isfinite().all())
-    assert bool((gradient.flatten(1).norm(dim=1) > 0).all())
 
 
 def test_ready_for_inference(state) -> None:
@@ -89,10 +78,9 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("change", "message"),
         (
-            ({"model_channels": 48}, "model_channels 48 times 1 of channel_mult must be a multiple of 32"),
             ({"num_head_channels": 48}, "model_channels 32 times 2 of channel_mult must be a multiple of num_head_ch"),
+            ({"num_head_channels": 64, "attention_downsampling": (1,)}, "times 1 .* multiple of num_head_channels=64"),
             ({"num_head_channels": 0}, "num_head_channels must be a whole number of at least 1, not 0"),
-            ({"image_size": 15}, "halves an image of size 15 too often"),
         ),
     )
     def test_a_shape_that_no_network_has(self, change: dict[str, object], message: str) -> None:

@@ -4,12 +4,14 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
-from fguidance.diffusion import GuidanceStepSize, Schedule, StepRecord, sample
-from fguidance.diffusion.finite import FiniteWatch
-from fguidance.divergence import _unread
+from fguidance.diffusion import Schedule, StepRecord, sample
+from fguidance.diffusion.sampler import WATCHED, FiniteWatch
 from fguidance.guidance import Guidance
+from fguidance.inputs import _unread
 
 SCHEDULE = Schedule.linear(1000).respace(5)
 LABELS = torch.tensor([1, 0, 2])
@@ -59,8 +61,7 @@ class Gaussian:
         return torch.cat([noise, interpolation.expand_as(noise)], 1)
 
 
-@pytest.mark.parametrize("steps", [2, 10, 100])
-@pytest.mark.parametrize(("mean", "variance"), [(0.0, 0.5), (0.7, 0.04)])
+@pytest.mark.parametrize(("steps", "mean", "variance"), [(2, 0.7, 0.04), (10, 0.0, 0.5), (100, 0.7, 0.04)])
 def test_gaussian_data_comes_out_with_its_exact_mean_and_variance(steps, mean, variance) -> None:
     """The chain is affine in its noises: zero noise gives the mean, unit impulses the variance, without sampling."""
     schedule = Schedule.linear(1000).respace(steps)
@@ -147,20 +148,6 @@ def test_guided_chain_equals_the_formula_written_out(scale, gamma) -> None:
         torch.testing.assert_close(record.sample, expected, rtol=0, atol=1e-9)
 
 
-def test_step_size_remembers_the_largest_first_element_only() -> None:
-    step_size = GuidanceStepSize(steps=4, gamma=0.5)
-    variance = torch.tensor([[0.2, 9.0], [9.0, 9.0]])
-    torch.testing.assert_close(step_size(variance, 2), variance + 0.5 * 0.2)
-    torch.testing.assert_close(step_size(variance / 2, 1), variance / 2 + math.sin(math.pi / 4) * 0.5 * 0.2)
-    torch.testing.assert_close(step_size(variance * 2, 1), variance * 2 + math.sin(math.pi / 4) * 0.5 * 0.4)
-    torch.testing.assert_close(step_size(variance, 0), variance)
-
-
-def test_without_gamma_the_step_size_is_the_variance() -> None:
-    variance = torch.rand(2, 1, 2, 2)
-    torch.testing.assert_close(GuidanceStepSize(4, 0.0)(variance, 2), variance, rtol=0, atol=0)
-
-
 def test_a_seed_alone_decides_a_samples_noise() -> None:
     together = sample(wavy, SCHEDULE, LABELS, shape=SHAPE, seeds=[5, 6, 7], progress=False)
     alone = sample(wavy, SCHEDULE, LABELS[1:2], shape=SHAPE, seeds=[6], progress=False)
@@ -225,24 +212,6 @@ def test_the_classifier_sees_the_clipped_predicted_clean_image() -> None:
         assert image.equal(record.predicted_clean)
 
 
-def test_clipping_can_be_turned_off() -> None:
-    records: list[StepRecord] = []
-    sample(
-        zero_noise, SCHEDULE, LABELS, clip_denoised=False, progress=False, callback=records.append, **given_noise()
-    )  # fmt: skip
-    assert records[0].predicted_clean.abs().max() > 1
-
-
-def test_guidance_reaches_the_label() -> None:
-    noise = given_noise()
-    plain = sample(zero_noise, SCHEDULE, LABELS, progress=False, **noise)
-    guided = sample(
-        zero_noise, SCHEDULE, LABELS, guidance=Guidance(), classifier=classifier, progress=False, **noise
-    )  # fmt: skip
-    rise = Guidance().score(classifier(guided), LABELS) - Guidance().score(classifier(plain), LABELS)
-    assert (rise > 0).all()
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_initial_noises_dtype_is_the_runs(dtype) -> None:
     noise = {name: value.to(dtype) for name, value in given_noise().items()}
@@ -280,11 +249,11 @@ def test_the_progress_bar_goes_to_standard_error(capsys) -> None:
         ({"shape": None, "initial_noise": torch.zeros(2, *SHAPE)}, ValueError, "initial_noise has shape"),
         ({"shape": None, "initial_noise": torch.zeros(3, *SHAPE).long()}, TypeError, "initial_noise has dtype"),
         ({"step_noise": torch.zeros(4, 3, *SHAPE)}, ValueError, "step_noise has shape"),
+        ({"shape": None, "seeds": [1, 2, 3], **given_noise()}, ValueError, "seeds has no use"),
         ({"guidance": Guidance()}, ValueError, "guidance and classifier must be given together"),
         ({"classifier": classifier}, ValueError, "guidance and classifier must be given together"),
-        ({"guidance_scale": math.inf}, ValueError, "guidance_scale is inf"),
-        ({"sine_gamma": -0.1}, ValueError, "sine_gamma is -0.1"),
-        ({"sine_gamma": math.nan}, ValueError, "sine_gamma is nan"),
+        ({"guidance_scale": math.inf}, ValueError, "guidance_scale must be a finite number, not inf"),
+        ({"sine_gamma": -0.1}, ValueError, "sine_gamma must be a finite number of at least 0, not -0.1"),
         ({"fixed_variance": "small"}, ValueError, "fixed_variance is 'small'"),
         ({"model": lambda x, t, y: x[:, :1]}, ValueError, "output has shape"),
         ({"model": lambda x, t, y: x[..., :2]}, ValueError, "output has shape"),
@@ -304,11 +273,6 @@ def test_bad_arguments_are_named(changes, error, match) -> None:
     arguments = {"model": zero_noise, "schedule": SCHEDULE, "labels": LABELS, "shape": SHAPE} | changes
     with pytest.raises(error, match=match):
         sample(**arguments, progress=False)
-
-
-def test_seeds_beside_both_noises_are_refused() -> None:
-    with pytest.raises(ValueError, match="seeds has no use"):
-        sample(zero_noise, SCHEDULE, LABELS, seeds=[1, 2, 3], progress=False, **given_noise())
 
 
 def test_a_non_finite_guidance_gradient_stops_the_run() -> None:
@@ -340,9 +304,59 @@ def test_nothing_is_read_from_another_device_while_the_loop_runs(monkeypatch) ->
     assert unread == [False, True, True, True, True]
 
 
-@pytest.mark.parametrize(
-    ("steps", "gamma", "named"), [(0, 0.3, "steps"), (4, -1.0, "gamma"), (4, float("nan"), "gamma")]
-)
-def test_a_step_size_out_of_range_is_refused(steps, gamma, named):
-    with pytest.raises(ValueError, match=named):
-        GuidanceStepSize(steps, gamma)
+class Elsewhere:
+    """A tensor on a device where reading a number waits, as far as the watch can see."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values, self.device = values, torch.device("cuda")
+
+    def numel(self) -> int:
+        return self.values.numel()
+
+    def isfinite(self) -> Tensor:
+        return self.values.isfinite()
+
+
+class TestFiniteWatch:
+    """At once on a CPU; elsewhere it looks at many results together and still names the first."""
+
+    def test_on_a_cpu_it_stops_at_once_and_says_where(self) -> None:
+        watch = FiniteWatch()
+        watch.step, watch.timestep = 3, 30
+        watch.look("the output", torch.tensor([torch.finfo(torch.float16).max, 0.0], dtype=torch.float16))
+        expected = (
+            r"^the output has 3 of 5 values that are NaN or infinite at step 3 \(timestep 30\); sampling stops here$"
+        )
+        with pytest.raises(FloatingPointError, match=expected):
+            watch.look("the output", torch.tensor([math.nan, 1.0, math.inf, -math.inf, 0.0]))
+        watch.look("the output", torch.ones(2))
+        watch.settle()
+
+    @given(st.sets(st.integers(0, WATCHED - 1)))
+    def test_elsewhere_many_are_read_together_and_the_first_is_named(self, bad: set[int]) -> None:
+        watch, read = FiniteWatch(), []
+        really = watch.settle
+        watch.settle = lambda: (read.append(watch.step), really())  # type: ignore[method-assign]
+
+        def look_at_all() -> None:
+            for watch.step in range(WATCHED):
+                values = torch.ones(8)
+                values[2] = math.nan if watch.step in bad else 1.0
+                watch.look(f"result {watch.step}", Elsewhere(values))
+
+        if bad:
+            with pytest.raises(
+                FloatingPointError, match=rf"^result {min(bad)} has 1 of 8 values .* at step {min(bad)} "
+            ):
+                look_at_all()
+        else:
+            look_at_all()
+        assert read == [WATCHED - 1]
+        really()
+
+    @pytest.mark.parametrize("settle", (FiniteWatch.settle, lambda watch: watch.look("the gradient", torch.ones(1))))
+    def test_the_end_and_a_result_on_the_cpu_settle_what_is_left(self, settle) -> None:
+        watch = FiniteWatch()
+        watch.look("the output", Elsewhere(torch.tensor([math.nan])))
+        with pytest.raises(FloatingPointError, match="the output has 1 of 1"):
+            settle(watch)

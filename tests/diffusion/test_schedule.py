@@ -34,20 +34,6 @@ def test_posterior_is_bayes_rule(schedule: Schedule) -> None:
     torch.testing.assert_close(schedule.posterior_mean_noisy[1:], noisy, rtol=1e-9, atol=0)
 
 
-def test_step_zero_returns_the_clean_image() -> None:
-    schedule = Schedule.linear(1000).respace(10)
-    assert schedule.posterior_variance[0] == 0
-    assert schedule.posterior_mean_clean[0] == 1
-    assert schedule.posterior_mean_noisy[0] == 0
-
-
-def test_linear_has_the_published_ends() -> None:
-    betas = Schedule.linear(1000).betas
-    assert betas[0].item() == pytest.approx(1e-4, rel=1e-12)
-    assert betas[-1].item() == pytest.approx(0.02, rel=1e-12)
-    torch.testing.assert_close(betas.diff(), torch.full((999,), 0.0199 / 999, dtype=torch.float64))
-
-
 def test_cosine_follows_its_formula_where_beta_is_not_capped() -> None:
     schedule = Schedule.cosine(200)
     time = (np.arange(1, 201) / 200 + 0.008) / 1.008
@@ -77,13 +63,6 @@ def test_respacing_rounds_as_the_published_program_does(steps: int) -> None:
     assert Schedule.linear(1000).respace(steps).timestep_map.tolist() == kept
 
 
-def test_respacing_twice_still_speaks_of_original_timesteps() -> None:
-    full = Schedule.linear(1000)
-    twice = full.respace(100).respace(10)
-    assert set(twice.timestep_map.tolist()) <= set(full.respace(100).timestep_map.tolist())
-    torch.testing.assert_close(twice.alphas_cumprod, full.alphas_cumprod[twice.timestep_map], rtol=1e-12, atol=0)
-
-
 def test_adding_noise_keeps_unit_variance_and_uses_each_samples_step() -> None:
     schedule = Schedule.linear(1000)
     clean, noise = torch.ones(3, 1, 2, 2), torch.full((3, 1, 2, 2), 2.0)
@@ -100,12 +79,6 @@ def test_repr_names_the_timesteps() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
-        (lambda: Schedule.linear(20), ValueError, "num_timesteps is 20; it must be at least 21"),
-        (lambda: Schedule.linear(1000.0), TypeError, "num_timesteps is 1000.0"),
-        (lambda: Schedule.cosine(1), ValueError, "num_timesteps is 1"),
-        (lambda: Schedule.cosine(True), TypeError, "num_timesteps is True"),
-        (lambda: Schedule.linear(100).respace(1), ValueError, "steps is 1; it must be from 2 to 100"),
-        (lambda: Schedule.linear(100).respace(101), ValueError, "steps is 101; it must be from 2 to 100"),
         (lambda: Schedule(torch.tensor([0.1, 0.2]), torch.arange(2)), TypeError, "betas has dtype torch.float32"),
         (lambda: Schedule(torch.tensor([0.1, 1.0]).double(), torch.arange(2)), ValueError, "betas run from 0.1 to 1"),
         (lambda: Schedule(torch.tensor([0.1, torch.nan]).double(), torch.arange(2)), ValueError, "betas run"),

@@ -1,4 +1,6 @@
-"""The Fréchet distance and the statistics that it compares, against SciPy and NumPy."""
+"""The Fréchet distance, the statistics that it compares, and the Inception score, against SciPy and NumPy."""
+
+import math
 
 import numpy as np
 import pytest
@@ -6,9 +8,10 @@ import scipy.linalg
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import log_softmax, rel_entr
 from torch import Tensor
 
-from fguidance.evaluation import feature_statistics, frechet_distance
+from fguidance.evaluation import feature_statistics, frechet_distance, inception_score
 
 
 def random_covariance(seed: int, size: int, rank: int, scale: float = 1.0) -> Tensor:
@@ -23,8 +26,7 @@ def scipy_distance(mu1: Tensor, sigma1: Tensor, mu2: Tensor, sigma2: Tensor) -> 
     return float(difference @ difference + np.trace(sigma1.numpy() + sigma2.numpy() - 2 * np.real(root)))
 
 
-@pytest.mark.parametrize("size", [1, 2, 8, 64])
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize(("size", "scale"), [(1, 1.0), (8, 1e-6), (64, 1e6)])
 def test_frechet_distance_agrees_with_scipy(size: int, scale: float) -> None:
     sigma1 = random_covariance(1, size, 2 * size, scale)
     sigma2 = random_covariance(2, size, 3 * size, scale)
@@ -58,11 +60,15 @@ def test_frechet_distance_of_singular_covariances(rank: int) -> None:
     assert frechet_distance(zero, one, zero, 0 * one) == pytest.approx(variances.sum().item(), rel=1e-9)
 
 
-def test_frechet_distance_is_symmetric() -> None:
-    sigma1, sigma2 = random_covariance(1, 10, 4), random_covariance(2, 10, 12)
-    mu1, mu2 = torch.zeros(10), torch.ones(10)
-    there, back = frechet_distance(mu1, sigma1, mu2, sigma2), frechet_distance(mu2, sigma2, mu1, sigma1)
-    assert there == pytest.approx(back, rel=1e-12)
+@pytest.mark.parametrize(("size", "rank"), [(64, 8), (300, 20)])
+def test_a_covariance_in_float32_may_be_as_far_from_semidefinite_as_its_rounding(size: int, rank: int) -> None:
+    sigma, mu, eye = random_covariance(3, size, rank).float(), torch.zeros(size), torch.eye(size)
+    rounding = size * torch.finfo(torch.float32).eps * float(sigma.abs().max())
+    near = sigma - rounding / 2 * eye
+    assert frechet_distance(mu, near, mu, near) == pytest.approx(0, abs=2 * size * rounding)
+    for far in (sigma - 3 * rounding * eye, near.double()):
+        with pytest.raises(ValueError, match="sigma1 must be positive semidefinite"):
+            frechet_distance(mu, far, mu, sigma)
 
 
 def test_feature_statistics_are_numpys() -> None:
@@ -92,6 +98,38 @@ def test_bad_gaussians_are_named(arguments: tuple[Tensor, ...], match: str) -> N
         frechet_distance(*arguments)
 
 
-def test_statistics_of_one_sample_are_refused() -> None:
-    with pytest.raises(ValueError, match="n at least 2"):
-        feature_statistics(torch.zeros(1, 2))
+def logits(count: int, classes: int, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(3 * np.random.default_rng(seed).standard_normal((count, classes)))
+
+
+@pytest.mark.parametrize(("count", "split_size"), [(30, 30), (30, 7), (5, 5000)])
+def test_it_is_the_exponential_of_the_mean_divergence_from_the_mean(count, split_size) -> None:
+    given, scores = logits(count, 6), []
+    p = np.exp(log_softmax(given.numpy(), 1))
+    for start in range(0, count, split_size):
+        part = p[start : start + split_size]
+        scores.append(math.exp(rel_entr(part, part.mean(0)).sum(1).mean()))
+    assert inception_score(given, split_size) == pytest.approx((np.mean(scores), np.std(scores)), rel=1e-12)
+
+
+def test_sure_answers_evenly_spread_score_the_number_of_classes() -> None:
+    sure = torch.full((40, 8), -1e4)
+    sure[torch.arange(40), torch.arange(40) % 8] = 1e4
+    assert inception_score(sure) == pytest.approx((8.0, 0.0))
+
+
+@pytest.mark.parametrize("given", [torch.zeros(9, 4), torch.eye(4)[:1].expand(9, 4)])
+def test_answers_that_are_all_alike_score_one(given) -> None:
+    assert inception_score(given) == pytest.approx((1.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("given", "split_size", "error", "match"),
+    [
+        ([[0.0]], 5, TypeError, "logits must be a torch.Tensor, not list"),
+        (torch.zeros(0, 3), 5, ValueError, r"logits must have shape \(n, d\), n at least 1"),
+    ],
+)
+def test_bad_scores_are_named(given, split_size, error, match) -> None:
+    with pytest.raises(error, match=match):
+        inception_score(given, split_size)

@@ -89,9 +89,3 @@ def test_problems_are_what_they_are_called() -> None:
     assert errors[2] < 0.02
     assert errors[3] < errors[4]
     assert len(calibration.conventions(problems).splitlines()) == 2 + len(problems)
-
-
-def test_both_are_timed() -> None:
-    found = calibration.timing(1000, rounds=1)
-    assert set(found) == {"fguidance", "relplot"}
-    assert min(found.values()) > 0

@@ -83,31 +83,10 @@ def test_a_bounded_divergence_keeps_no_force():
     assert not [one.name for one in DESIGNS if math.isfinite(one.largest) and one.limit != 0]
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("rkl", "rkl"),
-        ("softened_total_variation", "softened_\ntotal_variation"),
-        ("symmetric_chi_squared", "symmetric_\nchi_squared"),
-    ],
-)
-def test_long_names_are_broken(name: str, text: str):
-    assert design_space_figures.in_two_lines(name) == text
-
-
-def test_the_bound_of_rkl():
-    assert design_space.force_bound(design_space.design("rkl"), 0.01) == pytest.approx(2 * (1 + 0.99))
-
-
 @pytest.mark.parametrize(("name", "curvature"), [("total_variation", None), ("puri_vincze", None), ("vajda_chi4", 0)])
 def test_what_is_not_like_a_parabola_at_agreement(name: str, curvature: float | None):
     found = design_space.design(name)
     assert (found.curvature, found.resembles, found.scale) == (curvature, None, 1)
-
-
-def test_wrongly_sure_raises_one_wrong_class():
-    logits = design_space.wrongly_sure(torch.tensor([0.0, 5.0]), 4)
-    assert logits.tolist() == [[0, 0, 0, 0], [0, 5, 0, 0]]
 
 
 def test_force_length_of_rkl():
@@ -121,10 +100,3 @@ def test_the_table_has_a_row_for_each():
     lines = design_space_figures.table(DESIGNS, 0.9).splitlines()
     assert [line.split("`")[1] for line in lines[2:]] == IDS
     assert all(line.count("|") == 7 for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(-0.5, "$-0.5$"), (0.0, "$0$"), (123.4, "$123$"), (1.34e17, r"$1.3 \cdot 10^{17}$")]
-)
-def test_numbers_for_the_tables(value: float, text: str):
-    assert design_space_figures.number(value) == text

@@ -16,7 +16,6 @@ from lab.digits_training import (
     ClassifierTraining,
     DenoiserTraining,
     predicted_clean_images,
-    train_denoiser,
 )
 
 SMALL = digits.Config(
@@ -72,15 +71,6 @@ def test_predicted_clean_images_belong_to_their_labels() -> None:
     assert labels.equal(data.calibration.labels.repeat(2))
 
 
-def test_the_denoiser_learns_and_its_seed_decides() -> None:
-    data = load(calibration=200, test=500, seed=0)
-    config = DenoiserTraining(width=8, steps=60, warmup=5)
-    first, losses = train_denoiser(data.train, Schedule.linear(1000), config)
-    again, _ = train_denoiser(data.train, Schedule.linear(1000), config)
-    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
-    assert all(one.equal(two) for one, two in zip(first.parameters(), again.parameters(), strict=True))
-
-
 def test_turning_the_sign_mirrors_at_the_guidance_without_divergence() -> None:
     torch.manual_seed(0)
     classifier, x, labels = GuidingClassifier(8), torch.rand(3, 1, 8, 8), torch.tensor([1, 2, 3])
@@ -132,28 +122,9 @@ def test_a_row_is_off_the_line_when_its_errors_do_not_reach_it(run) -> None:
     assert "T = 1), Ma" not in found
 
 
-def test_the_baselines_own_scale_is_the_configured_one(run) -> None:
-    _, trained, _, images = run
-    again = digits.other_strengths(digits.Config(other_scales=(SMALL.guidance_scale,)), temperature=2.0)
-    assert digits.draw(trained, again, SMALL)["ma_1"].equal(images["ma"])
-
-
 def test_rows_share_their_noise(run) -> None:
     _, trained, rows, images = run
     again = digits.draw(trained, [row for row in rows if row.key in ("unguided", "rkl")], SMALL)
     assert again["unguided"].equal(images["unguided"])
     assert again["rkl"].equal(images["rkl"])
     assert not images["rkl"].equal(images["ma"])
-
-
-def test_rows_without_divergence_differ_only_in_temperature() -> None:
-    rows = {row.key: row for row in digits.variants(SMALL, temperature=2.0)}
-    assert rows["ma_uncalibrated"].guidance == rows["ma"].guidance
-    assert (rows["ma_uncalibrated"].temperature, rows["ma"].temperature) == (1.0, 2.0)
-
-
-def test_settings_are_listed_by_their_full_names() -> None:
-    listed = digits.settings(SMALL)
-    assert listed["denoiser.width"] == 8
-    assert listed["guiding.seed"] == 1
-    assert listed["samples_per_class"] == 4

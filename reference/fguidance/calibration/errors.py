@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fguidance.calibration.checks import require_confidence, require_logits_and_labels, require_whole
+from fguidance.inputs import require_confidence, require_samples, require_whole
 
 
 def top_label(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -23,7 +23,7 @@ def top_label(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         TypeError: `logits` are not floating point or `labels` no integers.
         ValueError: a wrong shape, no samples, or a label out of range.
     """
-    require_logits_and_labels(logits, labels)
+    require_samples(logits, labels)
     # Probabilities that rounding makes equal do not say which class was predicted; the logits do.
     return _probs(logits).amax(-1), logits.argmax(-1) == labels
 
@@ -42,9 +42,7 @@ def classwise(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         TypeError: `logits` are not floating point or `labels` no integers.
         ValueError: a wrong shape, no samples, or a label out of range.
     """
-    require_logits_and_labels(logits, labels)
-    if logits.ndim != 2:
-        raise ValueError(f"logits must have shape (samples, classes), not {tuple(logits.shape)}")
+    require_samples(logits, labels, flat=True)
     is_label = F.one_hot(labels.long(), logits.shape[-1]).bool()
     return _probs(logits).T.contiguous(), is_label.T.contiguous()
 
@@ -62,7 +60,8 @@ def expected_calibration_error(
         confidence: shape (..., n), floating point in [0, 1]; every row is a problem of its own.
         correct: boolean, the shape of `confidence`.
         bins: how many.
-        equal_mass: bins of equally many samples (up to one), by rank, and not of equal width.
+        equal_mass: bins of equally many samples (up to one), by rank, and not of equal width; equal confidences share
+            the bin of the first of them.
         debiased: subtract from each bin's gap what chance adds to it: the gap is taken for the mean of a normal
             distribution with the variance accuracy (1 - accuracy) / n_b, whose mean absolute value is larger
             (:eq:`eq-ece-debiased`). Two fifths (sqrt(2) - 1) of a calibrated classifier's bias go. The result may
@@ -72,15 +71,18 @@ def expected_calibration_error(
         Shape (...), the dtype of `confidence`, float32 at least.
 
     Raises:
-        TypeError: `confidence` is not floating point, or `correct` not boolean.
-        ValueError: a value outside [0, 1], shapes that disagree, no samples, or no whole number of bins.
+        TypeError: `confidence` is not floating point, `correct` not boolean, or `bins` no integer.
+        ValueError: a value outside [0, 1], shapes that disagree, no samples, or no bins.
 
     Source: Naeini et al. 2015; the correction after Kumar et al. 2019, arXiv:1909.10155, in closed form.
     """
     require_confidence(confidence, correct)
-    require_whole("bins", bins)
-    wide = confidence.double()
-    member = _by_rank(wide, bins) if equal_mass else (wide * bins).long().clamp(max=bins - 1)
+    bins, wide = require_whole("bins", bins), confidence.double()
+    if equal_mass:
+        ordered = wide.detach().sort(-1).values
+        member = torch.searchsorted(ordered, wide.detach().contiguous()) * bins // wide.shape[-1]
+    else:
+        member = (wide * bins).long().clamp(max=bins - 1)
     count, sure, right = (
         wide.new_zeros(*wide.shape[:-1], bins).scatter_add(-1, member, one)
         for one in (torch.ones_like(wide), wide, correct.double())
@@ -91,13 +93,6 @@ def expected_calibration_error(
         gap = 2 * gap - _folded_mean(gap, (accuracy * (1 - accuracy) / filled).sqrt())
     found = (count * gap).sum(-1) / wide.shape[-1]
     return found.to(torch.promote_types(confidence.dtype, torch.float32))
-
-
-def _by_rank(confidence: Tensor, bins: int) -> Tensor:
-    size = confidence.shape[-1]
-    order = confidence.argsort(dim=-1, stable=True)
-    ranks = torch.arange(size, device=confidence.device).expand_as(order)
-    return torch.empty_like(order).scatter_(-1, order, ranks * bins // size)
 
 
 def _folded_mean(mean: Tensor, deviation: Tensor) -> Tensor:
@@ -120,7 +115,7 @@ def brier_score(logits: Tensor, labels: Tensor) -> Tensor:
 
     Source: Brier 1950.
     """
-    require_logits_and_labels(logits, labels)
+    require_samples(logits, labels)
     off = _probs(logits) - F.one_hot(labels.long(), logits.shape[-1])
     return off.square().sum(-1).mean()
 
@@ -136,6 +131,6 @@ def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
         TypeError: `logits` are not floating point or `labels` no integers.
         ValueError: a wrong shape, no samples, or a label out of range.
     """
-    require_logits_and_labels(logits, labels)
+    require_samples(logits, labels)
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return F.cross_entropy(wide.reshape(-1, wide.shape[-1]), labels.flatten().long())

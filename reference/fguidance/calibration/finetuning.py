@@ -12,19 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fguidance.calibration.checks import require_number, require_whole
 from fguidance.calibration.losses import binned_smooth_ece_loss, smooth_ece_loss
+from fguidance.inputs import require_number, require_positive, require_whole
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 
-def _nothing(logits: Tensor, labels: Tensor) -> Tensor:
-    return logits.new_zeros(())
-
-
 LOSSES: dict[str, Callable[[float], Loss]] = {
-    "cross_entropy": lambda beta: _nothing,
+    "cross_entropy": lambda beta: lambda logits, labels: logits.new_zeros(()),
     "smooth_ece": lambda beta: lambda logits, labels: smooth_ece_loss(logits, labels, beta),
     "binned_smooth_ece": lambda beta: lambda logits, labels: binned_smooth_ece_loss(logits, labels, beta),
 }
@@ -47,7 +43,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Finetuned:
-    """What came of it.
+    """Result of fine-tuning.
 
     Attributes:
         classifier: the best one, in evaluation mode: that of the smallest validation loss, or the last.
@@ -91,48 +87,26 @@ def finetune(
         progress: show a bar on standard error.
 
     Raises:
-        TypeError: `classifier` is no module.
+        TypeError: `classifier` is no module, or a number is none.
         ValueError: an unknown `loss`, a number out of range, no batches, patience without validation, or a loss that is
             not finite; the classifier that was given is unharmed.
     """
-    chosen = _chosen(loss, beta)
-    _require(classifier, weight, beta, epochs, learning_rate, validation, patience)
+    if not isinstance(classifier, nn.Module):
+        raise TypeError(f"classifier must be a torch.nn.Module, not {type(classifier).__name__}")
+    if not callable(loss) and loss not in LOSSES:
+        raise ValueError(f"loss must be a function or one of {', '.join(LOSSES)}, not {loss!r}")
+    beta, weight = require_number("beta", beta, 0), require_number("weight", weight, 0)
+    epochs, learning_rate = require_whole("epochs", epochs), require_positive("learning_rate", learning_rate)
+    if patience is not None:
+        patience = require_whole("patience", patience)
+        if validation is None:
+            raise ValueError("patience needs validation batches, by which an epoch is better than another")
+    chosen = loss if callable(loss) else LOSSES[loss](beta)
     tuned = copy.deepcopy(classifier)
     devices = list({parameter.device for parameter in tuned.parameters() if parameter.is_cuda})
     with torch.random.fork_rng(devices), torch.enable_grad():
         torch.manual_seed(seed)
         return _Run(tuned, data, chosen, weight, validation, patience, progress).run(epochs, learning_rate)
-
-
-def _chosen(loss: str | Loss, beta: float) -> Loss:
-    if callable(loss):
-        return loss
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be a function or one of {', '.join(LOSSES)}, not {loss!r}")
-    return LOSSES[loss](beta)
-
-
-def _require(
-    classifier: nn.Module,
-    weight: float,
-    beta: float,
-    epochs: int,
-    learning_rate: float,
-    validation: Batches | None,
-    patience: int | None,
-) -> None:
-    if not isinstance(classifier, nn.Module):
-        raise TypeError(f"classifier must be a torch.nn.Module, not {type(classifier).__name__}")
-    require_number("weight", weight, 0)
-    require_number("beta", beta, 0)
-    require_whole("epochs", epochs)
-    require_number("learning_rate", learning_rate, 0)
-    if learning_rate == 0:
-        raise ValueError("learning_rate must be above 0, not 0")
-    if patience is not None:
-        require_whole("patience", patience)
-        if validation is None:
-            raise ValueError("patience needs validation batches, by which an epoch is better than another")
 
 
 @dataclass
@@ -167,40 +141,35 @@ class _Run:
         from rich.console import Console
         from rich.progress import track
 
-        self.classifier.train()
-        total, count, first = 0.0, 0, 0.0
-        shown = track(self.data, title, console=Console(stderr=True), disable=not self.progress, transient=True)
-        for images, labels in shown:
-            both, cross_entropy = self._losses(images, labels)
+        def step(both: Tensor) -> None:
             optimizer.zero_grad()
             both.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            count += len(labels)
-            total, first = total + both.item() * len(labels), first + cross_entropy.item() * len(labels)
-            if not math.isfinite(total):
-                raise ValueError(f"the loss is {both.item()} after {count} samples; try a learning_rate that is lower")
-        if count == 0:
-            raise ValueError("data has no batches (an iterator is used up after one epoch; a DataLoader is not)")
-        return total / count, first / count
+
+        shown = track(self.data, title, console=Console(stderr=True), disable=not self.progress, transient=True)
+        return self._means("data", shown, step)
 
     @torch.no_grad()
     def _validated(self) -> float:
-        if self.validation is None:
-            return math.nan
-        self.classifier.eval()
-        total, count = 0.0, 0
-        for images, labels in self.validation:
-            both, _ = self._losses(images, labels)
-            total, count = total + both.item() * len(labels), count + len(labels)
-        if not math.isfinite(total):
-            raise ValueError(f"the loss is {total / count} on the validation batches")
-        if count == 0:
-            raise ValueError("validation has no batches (an iterator is used up after one epoch; a DataLoader is not)")
-        return total / count
+        return math.nan if self.validation is None else self._means("validation", self.validation, None)[0]
 
-    def _losses(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _means(self, name: str, batches: Batches, step: Callable[[Tensor], None] | None) -> tuple[float, float]:
+        """Means over all samples of the sum and of the cross-entropy, with a step after each batch, if there is one."""
+        self.classifier.train(step is not None)
         device = next(self.classifier.parameters()).device
-        labels = labels.to(device)
-        logits = self.classifier(images.to(device))
-        cross_entropy = F.cross_entropy(logits, labels)
-        return cross_entropy + self.weight * self.loss(logits, labels), cross_entropy
+        total, first, count = 0.0, 0.0, 0
+        for images, labels in batches:
+            labels = labels.to(device)
+            logits = self.classifier(images.to(device))
+            cross_entropy = F.cross_entropy(logits, labels)
+            both = cross_entropy + self.weight * self.loss(logits, labels)
+            if step is not None:
+                step(both)
+            count += len(labels)
+            total, first = total + both.item() * len(labels), first + cross_entropy.item() * len(labels)
+            if not math.isfinite(total):
+                told = "; try a learning_rate that is lower" if step is not None else ""
+                raise ValueError(f"the loss is {both.item()} after {count} samples of {name}{told}")
+        if count == 0:
+            raise ValueError(f"{name} has no batches (an iterator is used up after one epoch; a DataLoader is not)")
+        return total / count, first / count

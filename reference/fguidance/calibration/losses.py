@@ -8,8 +8,8 @@ import math
 import torch
 from torch import Tensor
 
-from fguidance.calibration.checks import require_logits_and_labels, require_number, require_whole
 from fguidance.calibration.grid import deposit
+from fguidance.inputs import require_number, require_samples, require_whole
 
 
 def smooth_ece_loss(logits: Tensor, labels: Tensor, beta: float = 1e-2, reduction: str = "mean") -> Tensor:
@@ -33,8 +33,8 @@ def smooth_ece_loss(logits: Tensor, labels: Tensor, beta: float = 1e-2, reductio
         TypeError: `logits` are not floating point or `labels` no integers.
         ValueError: a wrong shape, no samples, a value out of range, or an unknown `reduction`.
     """
-    require_logits_and_labels(logits, labels)
-    require_number("beta", beta, 0)
+    require_samples(logits, labels)
+    beta = require_number("beta", beta, 0)
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
     _, off = _confidence_and_error(logits, labels)
@@ -63,9 +63,8 @@ def binned_smooth_ece_loss(logits: Tensor, labels: Tensor, beta: float = 1e-2, b
         TypeError: `logits` are not floating point or `labels` no integers.
         ValueError: a wrong shape, no samples, or a value out of range.
     """
-    require_logits_and_labels(logits, labels)
-    require_number("beta", beta, 0)
-    require_whole("bins", bins)
+    require_samples(logits, labels)
+    beta, bins = require_number("beta", beta, 0), require_whole("bins", bins)
     confidence, off = (tensor.flatten() for tensor in _confidence_and_error(logits, labels))
     cells = max(bins - 1, 1)
     # Centres are at (b + 1/2)/M; before the first and after the last of them a sample is in one bin alone.

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from fguidance.calibration import grid
-from fguidance.calibration.checks import require_confidence, require_number, require_whole
 from fguidance.calibration.smooth import smooth_ece
+from fguidance.inputs import require_confidence, require_number, require_positive, require_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,20 +83,22 @@ def reliability_curve(
         ValueError: a value outside [0, 1], shapes that disagree, no samples, or a number out of range.
     """
     require_confidence(confidence, correct)
-    require_whole("resamples", resamples)
+    resamples = require_whole("resamples", resamples)
     if confidence.ndim != 1:
         raise ValueError(f"confidence must have shape (n,), not {tuple(confidence.shape)}")
-    if not 0 < level < 1:
+    if require_positive("level", level) >= 1:
         raise ValueError(f"level must be above 0 and below 1, not {level!r}")
     if bandwidth is not None:
-        require_number("bandwidth", bandwidth, SMALLEST_BANDWIDTH)
+        bandwidth = require_number("bandwidth", bandwidth, SMALLEST_BANDWIDTH)
     place = confidence.detach().double()
     chosen = max(smooth_ece(place, correct).item(), SMALLEST_BANDWIDTH) if bandwidth is None else bandwidth
     error, width = smooth_ece(place, correct, chosen), place.new_tensor(chosen)
     right = correct.double()
     masses = torch.stack((right, 1 - right))
     counts = grid.deposit(place.expand_as(masses), masses, CELLS)
-    low, high = _band(counts.cpu(), width.cpu(), level, resamples, seed)
+    drawn = torch.poisson(counts.cpu().expand(resamples, *counts.shape), torch.Generator().manual_seed(seed))
+    ends = drawn.new_tensor([(1 - level) / 2, (1 + level) / 2])
+    low, high = torch.nanquantile(_accuracy_and_density(drawn, width.cpu())[0], ends, 0)
     accuracy, density = _accuracy_and_density(counts, width)
     points = torch.linspace(0, 1, CELLS + 1, dtype=torch.float64)
     shown = density.cpu() / len(place) * CELLS
@@ -110,15 +112,6 @@ def _accuracy_and_density(counts: Tensor, width: Tensor) -> tuple[Tensor, Tensor
     known = density > ALONE
     accuracy = (smooth[..., 0, :] / torch.where(known, density, 1)).clamp(0, 1)
     return torch.where(known, accuracy, torch.nan), density
-
-
-def _band(counts: Tensor, width: Tensor, level: float, resamples: int, seed: int) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.poisson(counts.expand(resamples, *counts.shape), generator)
-    accuracy, _ = _accuracy_and_density(drawn, width)
-    ends = counts.new_tensor([(1 - level) / 2, (1 + level) / 2])
-    low, high = torch.nanquantile(accuracy, ends, 0)
-    return low, high
 
 
 def reliability_diagram(curve: ReliabilityCurve, axes: "Axes | None" = None, label: str = "") -> "Axes":

@@ -20,19 +20,17 @@ FLOOR = 1e-4
 @torch.no_grad()
 def relplot_bandwidth(place: Tensor, residual: Tensor) -> Tensor:
     """The bandwidth of each problem, ``(..., n)`` to ``(...)``."""
-    rows = [_bandwidth(*row) for row in zip(*_rows(place, residual), strict=True)]
-    return place.new_tensor(rows).view(place.shape[:-1])
-
-
-def _bandwidth(place: Tensor, residual: Tensor) -> float:
-    above, below = 1.0, 0.0
-    for _ in range(HALVINGS):
-        middle = (above + below) / 2
-        if middle < SMALLEST or middle < _row_error(place, residual, middle):
-            below = middle
-        else:
-            above = middle
-    return above
+    found = []
+    for row in zip(*_rows(place, residual), strict=True):
+        above, below = 1.0, 0.0
+        for _ in range(HALVINGS):
+            middle = (above + below) / 2
+            if middle < SMALLEST or middle < _row_error(*row, middle):
+                below = middle
+            else:
+                above = middle
+        found.append(above)
+    return place.new_tensor(found).view(place.shape[:-1])
 
 
 def relplot_error(place: Tensor, residual: Tensor, bandwidth: Tensor | float) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fguidance.calibration.checks import require_confidence, require_logits_and_labels
+from fguidance.inputs import require_confidence, require_positive, require_samples, require_whole
 
 STEPS = 200
 Module = TypeVar("Module", bound=nn.Module)
@@ -24,15 +24,14 @@ class TemperatureScaling(nn.Module):
         temperature: above 0.
 
     Raises:
-        ValueError: `temperature` is not a positive number.
+        TypeError: `temperature` is no number.
+        ValueError: `temperature` is not finite and above 0.
     """
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        known = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-        if not known or not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature must be a finite number above 0, not {temperature!r}")
-        self.log_temperature = nn.Parameter(torch.tensor(float(temperature), dtype=torch.float64).log())
+        known = require_positive("temperature", temperature)
+        self.log_temperature = nn.Parameter(torch.tensor(known, dtype=torch.float64).log())
 
     @property
     def temperature(self) -> float:
@@ -53,6 +52,7 @@ class VectorScaling(nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
+        num_classes = require_whole("num_classes", num_classes)
         self.scale = nn.Parameter(torch.ones(num_classes, dtype=torch.float64))
         self.shift = nn.Parameter(torch.zeros(num_classes, dtype=torch.float64))
 
@@ -61,6 +61,7 @@ class VectorScaling(nn.Module):
         return logits * self.scale.to(logits.dtype) + self.shift.to(logits.dtype)
 
 
+@torch.inference_mode(False)
 def fit_temperature(logits: Tensor, labels: Tensor) -> TemperatureScaling:
     """The temperature of the smallest cross-entropy.
 
@@ -76,7 +77,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> TemperatureScaling:
         ValueError: a wrong shape, no samples, a label out of range, or no temperature is the best: every label has the
             largest logit, or labels have no larger logits than other classes.
     """
-    _require_samples(logits, labels)
+    require_samples(logits, labels, flat=True)
     wide = logits.detach().double()
     own = wide.gather(-1, labels[..., None].long()).squeeze(-1)
     # The slopes of the cross-entropy in 1/temperature, at infinity and at 0: between them it has to turn.
@@ -89,6 +90,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> TemperatureScaling:
     return TemperatureScaling(found.temperature * unit.item()).eval().requires_grad_(False)
 
 
+@torch.inference_mode(False)
 def fit_vector_scaling(logits: Tensor, labels: Tensor) -> VectorScaling:
     """The factors and summands of the smallest cross-entropy.
 
@@ -103,18 +105,12 @@ def fit_vector_scaling(logits: Tensor, labels: Tensor) -> VectorScaling:
         TypeError: `logits` are not floating point or `labels` no integers.
         ValueError: a wrong shape, no samples, or a label out of range.
     """
-    _require_samples(logits, labels)
+    require_samples(logits, labels, flat=True)
     return _fitted(VectorScaling(logits.shape[-1]), logits, labels)
 
 
-def _require_samples(logits: Tensor, labels: Tensor) -> None:
-    require_logits_and_labels(logits, labels)
-    if logits.ndim != 2:
-        raise ValueError(f"logits must have shape (samples, classes), not {tuple(logits.shape)}")
-
-
 def _fitted(module: Module, logits: Tensor, labels: Tensor) -> Module:
-    fixed, target = logits.detach().double(), labels.long()
+    fixed, target = logits.detach().double().clone(), labels.long().clone()  # not of inference mode, as theirs may be
     optimizer = torch.optim.LBFGS(module.parameters(), max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:

@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from fguidance.calibration import grid
-from fguidance.calibration.checks import require_confidence, require_number
 from fguidance.calibration.relplot import relplot_bandwidth, relplot_error
-from fguidance.divergence import holds
+from fguidance.inputs import holds, require_confidence, require_number
 
 COARSEST, FINEST = 2**13, 2**17
 CELLS_PER_BANDWIDTH = 8  # where the error is as small as the bandwidth
@@ -44,26 +43,19 @@ def smooth_ece(
     """
     require_confidence(confidence, correct)
     if bandwidth is not None:
-        require_number("bandwidth", bandwidth, SMALLEST_BANDWIDTH)
+        bandwidth = require_number("bandwidth", bandwidth, SMALLEST_BANDWIDTH)
     place = confidence.double()
     residual = correct.double() - place
-    if convention == "definition":
-        found = _by_definition(place, residual, bandwidth)
-    elif convention == "relplot":
-        found = relplot_error(place, residual, relplot_bandwidth(place, residual) if bandwidth is None else bandwidth)
-    else:
+    if convention not in ("definition", "relplot"):
         raise ValueError(f"convention must be 'definition' or 'relplot', not {convention!r}")
+    if convention == "relplot":
+        found = relplot_error(place, residual, relplot_bandwidth(place, residual) if bandwidth is None else bandwidth)
+    else:  # a few rows at a time, for the grids of thousands of classes take memory
+        places, residuals = (torch.split(one.reshape(-1, one.shape[-1]), ROWS) for one in (place, residual))
+        rows = zip(places, residuals, strict=True)
+        errors = [_error(p, r) if bandwidth is None else _error_at(p, r, bandwidth) for p, r in rows]
+        found = torch.cat(errors).view(place.shape[:-1])
     return found.to(torch.promote_types(confidence.dtype, torch.float32))
-
-
-def _by_definition(place: Tensor, residual: Tensor, bandwidth: float | None) -> Tensor:
-    """A few rows at a time, for the grids of thousands of classes take memory."""
-    size, found = place.shape[-1], []
-    places, residuals = place.reshape(-1, size), residual.reshape(-1, size)
-    for first in range(0, len(places), ROWS):
-        rows = places[first : first + ROWS], residuals[first : first + ROWS]
-        found.append(_error(*rows) if bandwidth is None else _error_at(*rows, bandwidth))
-    return torch.cat(found).view(place.shape[:-1])
 
 
 def _error_at(place: Tensor, residual: Tensor, bandwidth: float) -> Tensor:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from fguidance.diffusion.adm_blocks import (
+    ADMShape,
     converted,
     decoder_blocks,
     empty_network,
     encoder_blocks,
     published_shapes,
-    require_shape,
 )  # fmt: skip
-from fguidance.weights import StateDict, fill, read_state_dict, require_shapes
+from fguidance.state_dicts import StateDict, fill, read_state_dict, require_shapes
 
 WHOLE = {
     "time_embed.0": "time_embedding.linear_1", "time_embed.2": "time_embedding.linear_2",
@@ -22,36 +22,18 @@ WHOLE = {
 """The single layers, by the checkpoint's names and diffusers'."""
 
 
-@dataclass(frozen=True)
-class ADMConfig:
-    """The shape of an ADM network.
+@dataclass(frozen=True, kw_only=True)
+class ADMConfig(ADMShape):
+    """The shape of an ADM diffusion model: the fields of `ADMShape`, and two more.
 
     Attributes:
-        image_size: height and width of the images.
-        in_channels: of the images.
-        model_channels: what the channels of all resolutions are multiples of; even.
         out_channels: 6 for a network that learns the variance of three channels.
-        num_res_blocks: at each resolution on the way down; one more on the way up.
-        attention_downsampling: by how much an image is reduced where there is attention.
-        channel_mult: how many times `model_channels` each resolution has, from the highest down.
         num_heads: of attention, the same at each resolution.
-        num_classes: of labels.
     """
 
-    image_size: int
-    in_channels: int
-    model_channels: int
     out_channels: int
-    num_res_blocks: int
-    attention_downsampling: tuple[int, ...]
-    channel_mult: tuple[float, ...]
     num_heads: int
-    num_classes: int
-
-    def __post_init__(self) -> None:
-        """Raise ValueError on a shape that no such network has."""
-        whole = {"out_channels": self.out_channels, "num_heads": self.num_heads, "num_classes": self.num_classes}
-        require_shape(self, "num_heads", **whole)
+    divisor = "num_heads"
 
     @classmethod
     def imagenet128(cls) -> "ADMConfig":

@@ -1,17 +1,19 @@
 """Blocks of the ADM networks, by the names of the published checkpoints and by those of diffusers.
 
-The checkpoint numbers its blocks in the order in which they run; diffusers names them by level. `block_names` lists
-the pairs. The rest is a matter of names within a block, and of attention, whose queries, keys and values are rows of
-one matrix in the checkpoint and three matrices here.
+The checkpoint numbers its blocks in the order in which they run; diffusers names them by level. `encoder_blocks`
+and `decoder_blocks` list the pairs. The rest is a matter of names within a block, and of attention, whose queries, keys
+and values are rows of one matrix in the checkpoint and three matrices here.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from fguidance.weights import StateDict
+from fguidance.inputs import require_whole
+from fguidance.state_dicts import StateDict
 
 GROUPS = 32
 TIME = 4
@@ -26,88 +28,81 @@ Kind = Literal["residual", "attention"]
 Block = tuple[Kind, str, str]
 
 
-class Shape(Protocol):
-    """What the blocks of a network depend on."""
+@dataclass(frozen=True, kw_only=True)
+class ADMShape:
+    """The shape of an ADM network, as far as the diffusion model and the classifier share it.
+
+    Attributes:
+        image_size: height and width of the images.
+        in_channels: of the images.
+        model_channels: what the channels of all resolutions are multiples of; even.
+        num_res_blocks: at each resolution on the way down; one more on the way up.
+        attention_downsampling: by how much an image is reduced where there is attention.
+        channel_mult: how many times `model_channels` each resolution has, from the highest down.
+        num_classes: of labels, or of logits.
+
+    Raises:
+        TypeError: a count is no integer.
+        ValueError: no such network has that shape.
+    """
+
+    image_size: int
+    in_channels: int
+    model_channels: int
+    num_res_blocks: int
+    attention_downsampling: tuple[int, ...]
+    channel_mult: tuple[float, ...]
+    num_classes: int
+    divisor: ClassVar[str]
+    """Which field divides the channels where there is attention."""
+
+    def __post_init__(self) -> None:
+        counts = {name: value for name, value in vars(self).items() if not isinstance(value, tuple)}
+        for name, number in counts.items():
+            require_whole(name, number)
+        if self.model_channels % 2:
+            raise ValueError(f"model_channels must be even, not {self.model_channels}")
+        reductions = [2**level for level in range(self.levels)]
+        if not reductions or self.image_size % reductions[-1]:
+            raise ValueError(f"channel_mult {self.channel_mult!r} halves an image of size {self.image_size} too often")
+        if not set(self.attention_downsampling) <= set(reductions):
+            raise ValueError(
+                f"attention_downsampling must be some of {reductions}, not {self.attention_downsampling!r}"
+            )
+        for level, times in enumerate(self.channel_mult):
+            told = f"model_channels {self.model_channels} times {times!r} of channel_mult must be"
+            if times <= 0 or (self.model_channels * times) % GROUPS:
+                raise ValueError(f"{told} a multiple of {GROUPS}")
+            attended = self.attends(level) or level == self.levels - 1
+            if attended and self.channels(level) % counts[self.divisor]:
+                raise ValueError(f"{told} a multiple of {self.divisor}={counts[self.divisor]}, for there is attention")
 
     @property
-    def image_size(self) -> int:
-        """Height and width of the images."""
+    def levels(self) -> int:
+        """The number of resolutions."""
+        return len(self.channel_mult)
 
-    @property
-    def in_channels(self) -> int:
-        """Channels of the images."""
+    def attends(self, level: int) -> bool:
+        """Whether there is attention at a resolution, 0 the highest."""
+        return 2**level in self.attention_downsampling
 
-    @property
-    def model_channels(self) -> int:
-        """Channels of a timestep's sines and cosines, and at the highest resolution where its factor is 1."""
-
-    @property
-    def num_res_blocks(self) -> int:
-        """Residual blocks at each resolution on the way down."""
-
-    @property
-    def attention_downsampling(self) -> tuple[int, ...]:
-        """By how much an image is reduced where there is attention."""
-
-    @property
-    def channel_mult(self) -> tuple[float, ...]:
-        """How many times `model_channels` each resolution has."""
+    def channels(self, level: int) -> int:
+        """How many channels a resolution has."""
+        return int(self.model_channels * self.channel_mult[level])
 
     def heads(self, channels: int) -> int:
         """Heads of attention over so many channels."""
+        raise NotImplementedError
 
 
-def levels(shape: Shape) -> int:
-    """The number of resolutions."""
-    return len(shape.channel_mult)
-
-
-def attends(shape: Shape, level: int) -> bool:
-    """Whether there is attention at a resolution, 0 the highest."""
-    return 2**level in shape.attention_downsampling
-
-
-def channels(shape: Shape, level: int) -> int:
-    """How many channels a resolution has."""
-    return int(shape.model_channels * shape.channel_mult[level])
-
-
-def require_shape(shape: Shape, divisor: str, **whole: int) -> None:
-    """Raise ValueError on a shape that no such network has.
-
-    Args:
-        shape: of the network.
-        divisor: which of `whole` divides the channels where there is attention.
-        **whole: further numbers of at least 1, by name.
-    """
-    names = ("image_size", "in_channels", "model_channels", "num_res_blocks")
-    for name, number in ({name: getattr(shape, name) for name in names} | whole).items():
-        if not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, not {number!r}")
-    if shape.model_channels % 2:
-        raise ValueError(f"model_channels must be even, not {shape.model_channels}")
-    reductions = [2**level for level in range(levels(shape))]
-    if not reductions or shape.image_size % reductions[-1]:
-        raise ValueError(f"channel_mult {shape.channel_mult!r} halves an image of size {shape.image_size} too often")
-    if not set(shape.attention_downsampling) <= set(reductions):
-        raise ValueError(f"attention_downsampling must be some of {reductions}, not {shape.attention_downsampling!r}")
-    for level, times in enumerate(shape.channel_mult):
-        attended = attends(shape, level) or level == levels(shape) - 1
-        told = f"model_channels {shape.model_channels} times {times!r} of channel_mult must be"
-        if times <= 0 or (shape.model_channels * times) % GROUPS:
-            raise ValueError(f"{told} a multiple of {GROUPS}")
-        if attended and channels(shape, level) % whole[divisor]:
-            raise ValueError(f"{told} a multiple of {divisor}={whole[divisor]}, for there is attention")
-
-
-def encoder_blocks(shape: Shape) -> Iterator[Block]:
+def encoder_blocks(shape: ADMShape) -> Iterator[Block]:
     """Each block with learned weights down to the middle: its kind, its name in the checkpoint and in diffusers."""
     number = 1
-    for level in range(levels(shape)):
+    for level in range(shape.levels):
         for index in range(shape.num_res_blocks):
-            yield from _one(attends(shape, level), f"input_blocks.{number}", f"down_blocks.{level}", index)
+            yield from _one(shape.attends(level), f"input_blocks.{number}", f"down_blocks.{level}", index)
             number += 1
-        if level < levels(shape) - 1:
+        if level < shape.levels - 1:
             yield "residual", f"input_blocks.{number}.0", f"down_blocks.{level}.downsamplers.0"
             number += 1
     yield "residual", "middle_block.0", "mid_block.resnets.0"
@@ -115,11 +110,11 @@ def encoder_blocks(shape: Shape) -> Iterator[Block]:
     yield "residual", "middle_block.2", "mid_block.resnets.1"
 
 
-def decoder_blocks(shape: Shape) -> Iterator[Block]:
+def decoder_blocks(shape: ADMShape) -> Iterator[Block]:
     """The same on the way up again."""
     number = 0
-    for block, level in enumerate(reversed(range(levels(shape)))):
-        attention = attends(shape, level)
+    for block, level in enumerate(reversed(range(shape.levels))):
+        attention = shape.attends(level)
         for index in range(shape.num_res_blocks + 1):
             yield from _one(attention, f"output_blocks.{number}", f"up_blocks.{block}", index)
             if level > 0 and index == shape.num_res_blocks:
@@ -164,7 +159,7 @@ def published_shapes(network: nn.Module, whole: Mapping[str, str], blocks: tuple
 
 
 def converted(
-    state: StateDict, shape: Shape, whole: Mapping[str, str], blocks: tuple[Block, ...]
+    state: StateDict, shape: ADMShape, whole: Mapping[str, str], blocks: tuple[Block, ...]
 ) -> dict[str, Tensor]:
     """The checkpoint's weights under the names of diffusers; as `published_shapes`, of weights of those shapes."""
     found = {}
@@ -189,23 +184,24 @@ def _by_heads(rows: Tensor, heads: int) -> tuple[Tensor, ...]:
     return tuple(one.flatten(0, 1) for one in split)
 
 
-def empty_network(shape: Shape, out_channels: int, num_classes: int | None) -> Any:
+def empty_network(shape: ADMShape, out_channels: int, num_classes: int | None) -> Any:
     """diffusers' network of that shape, on the meta device, as many heads of attention as `shape` says.
 
     Raises:
         ImportError: diffusers is not installed.
     """
     from diffusers import UNet2DModel
+    from diffusers.models.attention_processor import Attention
     from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 
-    attention = [attends(shape, level) for level in range(levels(shape))]
+    attention = [shape.attends(level) for level in range(shape.levels)]
     down = tuple("AttnDownBlock2D" if one else "ResnetDownsampleBlock2D" for one in attention)
     up = tuple("AttnUpBlock2D" if one else "ResnetUpsampleBlock2D" for one in reversed(attention))
     with torch.device("meta"):
         network = UNet2DModel(
             sample_size=shape.image_size, in_channels=shape.in_channels, out_channels=out_channels,
             time_embedding_type="positional", freq_shift=0, flip_sin_to_cos=True, down_block_types=down,
-            up_block_types=up, block_out_channels=tuple(channels(shape, level) for level in range(levels(shape))),
+            up_block_types=up, block_out_channels=tuple(shape.channels(level) for level in range(shape.levels)),
             layers_per_block=shape.num_res_blocks, downsample_type="resnet", upsample_type="resnet", act_fn="silu",
             attention_head_dim=GROUPS, norm_num_groups=GROUPS, attn_norm_num_groups=GROUPS, norm_eps=1e-5,
             resnet_time_scale_shift="scale_shift", num_class_embeds=num_classes,
@@ -214,16 +210,9 @@ def empty_network(shape: Shape, out_channels: int, num_classes: int | None) -> A
         # diffusers would make them for the channels of the highest resolution, which may be more.
         network.time_proj = Timesteps(shape.model_channels, flip_sin_to_cos=True, downscale_freq_shift=0)
         network.time_embedding = TimestepEmbedding(shape.model_channels, TIME * shape.model_channels)
-    _set_heads(network, shape)
-    return network
-
-
-def _set_heads(network: Any, shape: Shape) -> None:
-    """diffusers would have heads of one size at every resolution, and so more of them further down."""
-    from diffusers.models.attention_processor import Attention
-
     for module in network.modules():
-        if isinstance(module, Attention):
+        if isinstance(module, Attention):  # of which diffusers would have more further down, all of one size
             channels = module.to_q.out_features
             module.heads = shape.heads(channels)
             module.scale = (channels / module.heads) ** -0.5
+    return network

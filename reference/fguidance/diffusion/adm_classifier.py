@@ -13,15 +13,13 @@ from torch import Tensor, nn
 
 from fguidance.diffusion.adm_blocks import (
     GROUPS,
-    channels,
+    ADMShape,
     converted,
     empty_network,
     encoder_blocks,
-    levels,
     published_shapes,
-    require_shape,
 )  # fmt: skip
-from fguidance.weights import StateDict, fill, read_state_dict, require_shapes
+from fguidance.state_dicts import StateDict, fill, read_state_dict, require_shapes
 
 WHOLE = {
     "time_embed.0": "time_embedding.linear_1", "time_embed.2": "time_embedding.linear_2",
@@ -31,34 +29,16 @@ EMBEDDING = {"out.2.positional_embedding": "pool.positional_embedding"}
 """The single layers and the one parameter of its own, by the checkpoint's names and by ours."""
 
 
-@dataclass(frozen=True)
-class ADMClassifierConfig:
-    """The shape of an ADM classifier.
+@dataclass(frozen=True, kw_only=True)
+class ADMClassifierConfig(ADMShape):
+    """The shape of an ADM classifier: the fields of `ADMShape`, and one more.
 
     Attributes:
-        image_size: height and width of the images.
-        in_channels: of the images.
-        model_channels: what the channels of all resolutions are multiples of; even.
-        num_res_blocks: at each resolution.
-        attention_downsampling: by how much an image is reduced where there is attention.
-        channel_mult: how many times `model_channels` each resolution has, from the highest down.
         num_head_channels: of each head of attention.
-        num_classes: of its logits.
     """
 
-    image_size: int
-    in_channels: int
-    model_channels: int
-    num_res_blocks: int
-    attention_downsampling: tuple[int, ...]
-    channel_mult: tuple[float, ...]
     num_head_channels: int
-    num_classes: int
-
-    def __post_init__(self) -> None:
-        """Raise ValueError on a shape that no such network has."""
-        whole = {"num_head_channels": self.num_head_channels, "num_classes": self.num_classes}
-        require_shape(self, "num_head_channels", **whole)
+    divisor = "num_head_channels"
 
     @classmethod
     def imagenet128(cls) -> "ADMClassifierConfig":
@@ -103,8 +83,8 @@ class ADMClassifier(nn.Module):
 
     def __init__(self, network: Any, config: ADMClassifierConfig) -> None:
         super().__init__()
-        width = channels(config, levels(config) - 1)
-        size = config.image_size // 2 ** (levels(config) - 1)
+        width = config.channels(config.levels - 1)
+        size = config.image_size // 2 ** (config.levels - 1)
         self.conv_in, self.time_proj, self.time_embedding = network.conv_in, network.time_proj, network.time_embedding
         self.down_blocks, self.mid_block = network.down_blocks, network.mid_block
         self.norm = nn.GroupNorm(GROUPS, width)
@@ -128,6 +108,12 @@ class ADMClassifier(nn.Module):
         return logits
 
 
+def empty_adm_classifier(config: ADMClassifierConfig) -> ADMClassifier:
+    """The network without storage, on the meta device."""
+    with torch.device("meta"):
+        return ADMClassifier(empty_network(config, config.in_channels, None), config)
+
+
 def load_adm_classifier(
     state_dict_or_path: StateDict | str | os.PathLike[str], config: ADMClassifierConfig
 ) -> ADMClassifier:
@@ -149,9 +135,7 @@ def load_adm_classifier(
 
     Source: Dhariwal & Nichol 2021, arXiv:2105.05233.
     """
-    blocks = tuple(encoder_blocks(config))
-    with torch.device("meta"):
-        network = ADMClassifier(empty_network(config, config.in_channels, None), config)
+    blocks, network = tuple(encoder_blocks(config)), empty_adm_classifier(config)
     state, own = read_state_dict(state_dict_or_path), network.state_dict()
     expected = published_shapes(network, WHOLE, blocks) | {one: own[ours].shape for one, ours in EMBEDDING.items()}
     require_shapes(state, expected, f"an ADM classifier of {config}")

@@ -7,11 +7,13 @@ classifier and ``classifier_input="noisy"``; Ma et al.'s is ``Guidance(alpha=0)`
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from fguidance.diffusion.sampler import Classifier, ImageGuidance, Model
+from fguidance.inputs import require_number, require_positive
 
 Unconditional = Callable[[Tensor, Tensor], Tensor]
 
@@ -38,8 +40,7 @@ class EntropyAware:
     smallest_share: float = 0.01
 
     def __post_init__(self) -> None:
-        if not 0 < self.smallest_share <= 1:
-            raise ValueError(f"smallest_share is {self.smallest_share}; it must lie above 0 and be at most 1")
+        object.__setattr__(self, "smallest_share", require_positive("smallest_share", self.smallest_share, 1))
 
     def gradient(self, classifier: Classifier, x: Tensor, labels: Tensor) -> Tensor:
         """The scaled gradient; one pass through the classifier, as without the scaling.
@@ -107,23 +108,14 @@ def classifier_free(
 
     Source: Ho & Salimans 2022, arXiv:2207.12598, equation 6.
     """
-    if not math.isfinite(guidance_scale):
-        raise ValueError(f"guidance_scale is {guidance_scale}; it must be finite")
-
-    if null_label is not None and unconditional is None:
-        unconditional = _with_label(model, null_label)
-    elif null_label is not None or unconditional is None:
+    scale = require_number("guidance_scale", guidance_scale)
+    if (null_label is None) == (unconditional is None):
         raise ValueError("exactly one of null_label and unconditional must be given")
-    ignoring = unconditional
 
     def guided(x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        conditional, other = model(x_t, t, y), ignoring(x_t, t)
-        channels = x_t.shape[1]
-        noise = (1 + guidance_scale) * conditional[:, :channels] - guidance_scale * other[:, :channels]
+        conditional, channels = model(x_t, t, y), x_t.shape[1]
+        other = unconditional(x_t, t) if unconditional else model(x_t, t, torch.full_like(y, cast(int, null_label)))
+        noise = (1 + scale) * conditional[:, :channels] - scale * other[:, :channels]
         return torch.cat((noise, conditional[:, channels:]), 1)
 
     return guided
-
-
-def _with_label(model: Model, label: int) -> Unconditional:
-    return lambda x_t, t: model(x_t, t, torch.full((len(x_t),), label, device=x_t.device))

@@ -6,17 +6,44 @@ every ReLU replaced by Softplus are Ma et al. 2024, arXiv:2310.11311: its gradie
 
 import math
 import os
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fguidance.weights import StateDict, fill, read_state_dict
+from fguidance.inputs import require_positive
+from fguidance.state_dicts import StateDict, fill, read_state_dict
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 WIDTHS = (64, 128, 256, 512)
 EXPANSION = 4
+
+
+@dataclass(frozen=True)
+class ResNetShape:
+    """The shape of a ResNet.
+
+    Attributes:
+        depth: 50 or 101.
+        softplus_beta: of the activation that stands in place of every ReLU; None keeps the ReLU.
+    """
+
+    depth: int
+    softplus_beta: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError or TypeError on a shape that no such network has."""
+        if self.depth not in BLOCKS:
+            raise ValueError(f"depth must be one of {', '.join(map(str, BLOCKS))}, not {self.depth!r}")
+        if self.softplus_beta is not None:
+            object.__setattr__(self, "softplus_beta", require_positive("softplus_beta", self.softplus_beta))
+
+    def empty(self, num_classes: int = 1000) -> "ResNet":
+        """A network of this shape without storage, on the meta device."""
+        with torch.device("meta"):
+            activation = nn.ReLU() if self.softplus_beta is None else nn.Softplus(self.softplus_beta)
+            return ResNet(self.depth, activation, num_classes)
 
 
 class _Bottleneck(nn.Module):
@@ -30,14 +57,10 @@ class _Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, EXPANSION * width, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(EXPANSION * width)
-        self.activation = activation
-        self.downsample = (
-            nn.Sequential(
-                nn.Conv2d(channels, EXPANSION * width, 1, stride, bias=False), nn.BatchNorm2d(EXPANSION * width)
-            )
-            if stride != 1 or channels != EXPANSION * width
-            else nn.Identity()
-        )
+        self.activation, self.downsample = activation, nn.Sequential()
+        if stride != 1 or channels != EXPANSION * width:
+            projection = nn.Conv2d(channels, EXPANSION * width, 1, stride, bias=False)
+            self.downsample = nn.Sequential(projection, nn.BatchNorm2d(EXPANSION * width))
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.activation(self.bn1(self.conv1(x)))
@@ -60,11 +83,12 @@ class ResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, WIDTHS[0], 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
         self.activation = activation
-        inputs = (WIDTHS[0], *(EXPANSION * width for width in WIDTHS[:-1]))
-        layers = [
-            nn.Sequential(*_blocks(number, channels, width, 1 if width == WIDTHS[0] else 2, activation))
-            for number, channels, width in zip(BLOCKS[depth], inputs, WIDTHS, strict=True)
-        ]
+        layers, channels = [], WIDTHS[0]
+        for number, width in zip(BLOCKS[depth], WIDTHS, strict=True):
+            first = _Bottleneck(channels, width, 1 if width == WIDTHS[0] else 2, activation)
+            channels = EXPANSION * width
+            others = (_Bottleneck(channels, width, 1, activation) for _ in range(1, number))
+            layers.append(nn.Sequential(first, *others))
         self.layer1, self.layer2, self.layer3, self.layer4 = layers
         self.fc = nn.Linear(EXPANSION * WIDTHS[-1], num_classes)
 
@@ -81,26 +105,12 @@ def largest_of_nine(x: Tensor) -> Tensor:
 
     The same as PyTorch's pool of 3 x 3 with stride 2, whose gradient on a GPU may add in an order that is left to luck.
     """
-    return _largest_of_three(_largest_of_three(x, 3), 2)
-
-
-def _largest_of_three(x: Tensor, axis: int) -> Tensor:
-    beside = (1, 1) if axis == 3 else (0, 0, 1, 1)
-    padded, number = F.pad(x, beside, value=-math.inf), (x.shape[axis] + 1) // 2
-    before = (slice(None),) * axis
-    first, middle, last = (padded[(*before, slice(start, start + 2 * number - 1, 2))] for start in range(3))
-    return _later_if_larger(_later_if_larger(first, middle), last)
-
-
-def _later_if_larger(first: Tensor, later: Tensor) -> Tensor:
-    """The larger of two, the first of equals, NaN where there is any: which one it is decides where a gradient goes."""
-    return torch.where((later > first) | later.isnan(), later, first)
-
-
-def _blocks(number: int, channels: int, width: int, stride: int, activation: nn.Module) -> Iterator[_Bottleneck]:
-    yield _Bottleneck(channels, width, stride, activation)
-    for _ in range(number - 1):
-        yield _Bottleneck(EXPANSION * width, width, 1, activation)
+    for axis, beside in ((3, (1, 1)), (2, (0, 0, 1, 1))):
+        padded, number = F.pad(x, beside, value=-math.inf), (x.shape[axis] + 1) // 2
+        x, *others = (padded[(slice(None),) * axis + (slice(k, k + 2 * number - 1, 2),)] for k in range(3))
+        for other in others:  # the first of equals is kept, NaN where there is any: so the gradient goes to one place
+            x = torch.where((other > x) | other.isnan(), other, x)
+    return x
 
 
 def load_resnet(
@@ -120,19 +130,13 @@ def load_resnet(
         [-1, 1] as it is.
 
     Raises:
-        TypeError: no state dict and no path.
+        TypeError: no state dict and no path, or a beta that is no number.
         FileNotFoundError: no such file.
         ValueError: another depth, a beta that is not positive, a corrupt file, or weights of another network.
 
     Source: He et al. 2016, arXiv:1512.03385; Ma et al. 2024, arXiv:2310.11311.
     """
-    if depth not in BLOCKS:
-        raise ValueError(f"depth must be one of {', '.join(map(str, BLOCKS))}, not {depth!r}")
-    if softplus_beta is not None and not 0 < softplus_beta < math.inf:
-        raise ValueError(f"softplus_beta must be a positive number or None, not {softplus_beta!r}")
+    shape = ResNetShape(depth, softplus_beta)
     state = read_state_dict(state_dict_or_path)
     classes = len(state["fc.bias"]) if "fc.bias" in state and state["fc.bias"].ndim == 1 else 1000
-    with torch.device("meta"):
-        activation = nn.ReLU() if softplus_beta is None else nn.Softplus(softplus_beta)
-        network = ResNet(depth, activation, classes)
-    return fill(network, state, f"a ResNet-{depth}")
+    return fill(shape.empty(classes), state, f"a ResNet-{depth}")

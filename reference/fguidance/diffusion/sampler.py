@@ -1,8 +1,6 @@
 """The guided sampler: noise in, images out; the classifier sees the predicted clean image, or the noisy one."""
 
-import functools
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast, get_args
@@ -10,20 +8,17 @@ from typing import Literal, Protocol, cast, get_args
 import torch
 from torch import Tensor
 
-from fguidance.diffusion.ancestral import AncestralStep
-from fguidance.diffusion.ddim import DDIMStep
-from fguidance.diffusion.finite import FiniteWatch
-from fguidance.diffusion.noise import SeededNoise
-from fguidance.diffusion.progress import countdown
-from fguidance.diffusion.reverse import FixedVariance, ReverseStep, reverse_step
 from fguidance.diffusion.schedule import Schedule
-from fguidance.divergence import without_reading
+from fguidance.diffusion.steps import AncestralStep, DDIMStep, FixedVariance, reverse_step
+from fguidance.inputs import require_number, without_reading
 
 Model = Callable[[Tensor, Tensor, Tensor], Tensor]
 Classifier = Callable[[Tensor], Tensor]
 NoiseAwareClassifier = Callable[[Tensor, Tensor], Tensor]
 Sampler = Literal["ancestral", "ddim"]
 ClassifierInput = Literal["clean", "noisy"]
+WATCHED = 32
+"""How many results on a GPU are looked at together."""
 
 
 class ImageGuidance(Protocol):
@@ -113,23 +108,27 @@ def sample(
 
     Raises:
         ValueError: an argument breaks a rule above; the message names it.
-        TypeError: ``labels`` or ``initial_noise`` has the wrong dtype.
+        TypeError: ``labels`` or ``initial_noise`` has the wrong dtype, or a number is none.
         FloatingPointError: the output of the model or the classifier, or the guidance gradient, contains NaN or
             infinity.
 
     Source: Ma et al. 2024 (EluCD), arXiv:2310.11311, and its published program, on which arXiv:2511.05844 builds.
     """
-    _check_guidance(guidance, classifier, classifier_input, guidance_scale, sine_gamma)
-    advance = _stepping(sampler, schedule, guidance_scale, sine_gamma, eta)
+    if (guidance is None) != (classifier is None):
+        raise ValueError("guidance and classifier must be given together")
+    if classifier_input not in get_args(ClassifierInput):
+        raise ValueError(f"classifier_input is {classifier_input!r}; it must be one of {get_args(ClassifierInput)}")
+    guidance_scale = require_number("guidance_scale", guidance_scale)
+    advance = _stepping(sampler, schedule, guidance_scale, require_number("sine_gamma", sine_gamma, 0), eta)
     x, noises = _noises(labels, len(schedule), shape, initial_noise, step_noise, seeds)
     watch = FiniteWatch()
-    for step in countdown(len(schedule), progress):
-        timestep = int(schedule.timestep_map[step])
+    for step in _countdown(len(schedule), progress):
+        watch.step = step
+        watch.timestep = timestep = int(schedule.timestep_map[step])
         t = torch.full((len(x),), timestep, device=x.device)
-        look = functools.partial(watch.look, step=step, timestep=timestep)
         with torch.no_grad():
             output = model(x, t, labels)
-            look("the model's output", output)
+            watch.look("the model's output", output)
             reverse = reverse_step(
                 output.to(x.dtype), x, schedule, step, clip_denoised=clip_denoised, variance=fixed_variance
             )
@@ -139,8 +138,8 @@ def sample(
             # The first step has seen that the labels are right, and the watch sees NaN.
             quick = x.device.type != "cpu" and step < len(schedule) - 1
             with without_reading() if quick else nullcontext():
-                gradient = guidance.gradient(_watched(classifier, classifier_input, t, look), seen, labels)
-            look("the guidance gradient", gradient)
+                gradient = guidance.gradient(_watched(classifier, classifier_input, t, watch), seen, labels)
+            watch.look("the guidance gradient", gradient)
         mean, deviation = advance(reverse, x, gradient, step)
         x = mean if step == 0 else mean + deviation * next(noises)
         if callback is not None:
@@ -149,10 +148,60 @@ def sample(
     return x
 
 
+class FiniteWatch:
+    """A look-out for NaN and infinity: at once on a CPU, elsewhere some steps later, since reading a number waits.
+
+    Attributes:
+        step: of the run, for messages.
+        timestep: of the original schedule, for messages.
+    """
+
+    def __init__(self) -> None:
+        self.step = self.timestep = 0
+        self._counts: list[tuple[str, Tensor]] = []
+
+    def look(self, what: str, value: Tensor) -> None:
+        """Note a result of this step.
+
+        Raises:
+            FloatingPointError: it, or an earlier one, contains NaN or infinity; the first is named.
+        """
+        place = f"of {value.numel()} values that are NaN or infinite at step {self.step} (timestep {self.timestep})"
+        self._counts.append((f"{what} has {{}} {place}; sampling stops here", (~value.isfinite()).sum()))
+        if value.device.type == "cpu" or len(self._counts) >= WATCHED:
+            self.settle()
+
+    def settle(self) -> None:
+        """Look at what was noted and not looked at yet.
+
+        Raises:
+            FloatingPointError: as `look`.
+        """
+        if not self._counts:
+            return
+        messages, counts = zip(*self._counts, strict=True)
+        self._counts.clear()
+        for message, count in zip(messages, torch.stack(counts).tolist(), strict=True):
+            if count:
+                raise FloatingPointError(message.format(count))
+
+
+def _countdown(steps: int, visible: bool) -> Iterable[int]:
+    """``steps - 1, ..., 0`` behind a bar on standard error: a comfort that needs tqdm and is left out without it."""
+    remaining = range(steps - 1, -1, -1)
+    if not visible:
+        return remaining
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return remaining
+    bar: Iterable[int] = tqdm(remaining, desc="sampling")
+    return bar
+
+
 def _stepping(
     sampler: str, schedule: Schedule, guidance_scale: float, sine_gamma: float, eta: float
-) -> Callable[[ReverseStep, Tensor, Tensor | None, int], tuple[Tensor, Tensor]]:
-    """Return what makes a mean and a standard deviation of each step."""
+) -> AncestralStep | DDIMStep:
     if sampler not in get_args(Sampler):
         raise ValueError(f"sampler is {sampler!r}; it must be one of {get_args(Sampler)}")
     if sampler == "ancestral":
@@ -165,10 +214,7 @@ def _stepping(
 
 
 def _watched(
-    classifier: Classifier | NoiseAwareClassifier,
-    classifier_input: ClassifierInput,
-    t: Tensor,
-    look: Callable[[str, Tensor], None],
+    classifier: Classifier | NoiseAwareClassifier, classifier_input: ClassifierInput, t: Tensor, watch: FiniteWatch
 ) -> Classifier:
     """Return the classifier as a function of the image alone, whose logits are looked at for NaN."""
 
@@ -178,7 +224,7 @@ def _watched(
         else:
             logits = cast(NoiseAwareClassifier, classifier)(image, t)
         if isinstance(logits, Tensor):  # what else it may be is the guidance's to refuse
-            look("the classifier's output", logits.detach())
+            watch.look("the classifier's output", logits.detach())
         return logits
 
     return called
@@ -193,70 +239,47 @@ def _noises(
     seeds: Sequence[int] | None,
 ) -> tuple[Tensor, Iterator[Tensor]]:
     """Return the initial noise and an iterator over the steps' noise, given or drawn."""
-    _check_labels(labels)
+    if labels.dtype != torch.int64:
+        raise TypeError(f"labels has dtype {labels.dtype}; it must be torch.int64")
+    if labels.ndim != 1 or len(labels) == 0:
+        raise ValueError(f"labels has shape {tuple(labels.shape)}; it must be (batch,) with at least one sample")
     if (shape is None) == (initial_noise is None):
         raise ValueError("exactly one of shape and initial_noise must be given")
+    batch = len(labels)
     if initial_noise is not None:
-        _check_initial_noise(initial_noise, len(labels))
-        like, image_shape = initial_noise, tuple(initial_noise.shape[1:])
+        if not initial_noise.is_floating_point():
+            raise TypeError(f"initial_noise has dtype {initial_noise.dtype}; it must be a floating dtype")
+        if initial_noise.ndim != 4 or len(initial_noise) != batch:
+            raise ValueError(f"initial_noise has shape {tuple(initial_noise.shape)}; it must be ({batch}, C, H, W)")
+        shape, like = initial_noise.shape[1:], initial_noise
     else:
-        like, image_shape = torch.empty(0, device=labels.device), _checked_shape(shape)
-    seeded = SeededNoise(_checked_seeds(seeds, len(labels), initial_noise, step_noise), image_shape, like)
-    first = seeded.draw() if initial_noise is None else initial_noise
+        like = torch.empty(0, device=labels.device)
+    if shape is None or len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"shape is {shape}; it must be (channels, height, width), each at least 1, without the batch")
+    drawing = initial_noise is None or step_noise is None
+    if seeds is None:
+        seeds = torch.randint(2**62, (batch if drawing else 0,)).tolist()
+    elif not drawing:
+        raise ValueError("seeds has no use when initial_noise and step_noise are both given")
+    elif len(seeds) != batch:
+        raise ValueError(f"seeds has {len(seeds)} entries; it must have one per label, {batch}")
+    drawn = _drawn(seeds, shape, like)
+    first = next(drawn) if initial_noise is None else initial_noise
     if step_noise is None:
-        return first, (seeded.draw() for _ in range(steps))
+        return first, drawn
     if step_noise.shape != (steps, *first.shape):
         raise ValueError(f"step_noise has shape {tuple(step_noise.shape)}; it must be {(steps, *first.shape)}")
     return first, iter(step_noise.to(first))
 
 
-def _checked_seeds(
-    seeds: Sequence[int] | None, batch: int, initial_noise: Tensor | None, step_noise: Tensor | None
-) -> Sequence[int]:
-    if initial_noise is not None and step_noise is not None:
-        if seeds is not None:
-            raise ValueError("seeds has no use when initial_noise and step_noise are both given")
-        return []
-    if seeds is None:
-        drawn: list[int] = torch.randint(2**62, (batch,)).tolist()
-        return drawn
-    if len(seeds) != batch:
-        raise ValueError(f"seeds has {len(seeds)} entries; it must have one per label, {batch}")
-    return seeds
+def _drawn(seeds: Sequence[int], shape: Sequence[int], like: Tensor) -> Iterator[Tensor]:
+    """Standard normal noise ``(batch, *shape)``, drawn on the CPU from one generator per sample.
 
-
-def _checked_shape(shape: Sequence[int] | None) -> tuple[int, ...]:
-    if shape is None or len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"shape is {shape}; it must be (channels, height, width), each at least 1, without the batch")
-    return tuple(shape)
-
-
-def _check_labels(labels: Tensor) -> None:
-    if labels.dtype != torch.int64:
-        raise TypeError(f"labels has dtype {labels.dtype}; it must be torch.int64")
-    if labels.ndim != 1 or len(labels) == 0:
-        raise ValueError(f"labels has shape {tuple(labels.shape)}; it must be (batch,) with at least one sample")
-
-
-def _check_initial_noise(initial_noise: Tensor, batch: int) -> None:
-    if not initial_noise.is_floating_point():
-        raise TypeError(f"initial_noise has dtype {initial_noise.dtype}; it must be a floating dtype")
-    if initial_noise.ndim != 4 or len(initial_noise) != batch:
-        raise ValueError(f"initial_noise has shape {tuple(initial_noise.shape)}; it must be ({batch}, C, H, W)")
-
-
-def _check_guidance(
-    guidance: ImageGuidance | None,
-    classifier: Classifier | NoiseAwareClassifier | None,
-    classifier_input: str,
-    guidance_scale: float,
-    sine_gamma: float,
-) -> None:
-    if (guidance is None) != (classifier is None):
-        raise ValueError("guidance and classifier must be given together")
-    if classifier_input not in get_args(ClassifierInput):
-        raise ValueError(f"classifier_input is {classifier_input!r}; it must be one of {get_args(ClassifierInput)}")
-    if not math.isfinite(guidance_scale):
-        raise ValueError(f"guidance_scale is {guidance_scale}; it must be finite")
-    if not (math.isfinite(sine_gamma) and sine_gamma >= 0):
-        raise ValueError(f"sine_gamma is {sine_gamma}; it must be finite and at least 0")
+    So what a sample receives depends on its seed alone: not on the other samples, the batch's size or the device.
+    """
+    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+    while True:
+        noise = torch.stack([torch.randn(tuple(shape), generator=one, dtype=like.dtype) for one in generators])
+        if like.device.type == "cuda":
+            noise = noise.pin_memory()  # without it the copy would wait for all that was asked of the GPU before
+        yield noise.to(like.device, non_blocking=True)

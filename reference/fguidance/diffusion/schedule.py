@@ -2,31 +2,30 @@
 
 import math
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor
+
+from fguidance.inputs import require_whole
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Schedule:
     r"""Variances of the forward process and of its exact posterior, one float64 table entry per step.
 
-    Step ``k`` runs from 0 (almost clean) to ``len(schedule) - 1`` (almost pure noise). A network knows only
-    the timesteps it was trained on, so ``timestep_map[k]`` tells it which of them step ``k`` is.
-    The tables stay on the CPU: a sampler reads one number of each per step.
+    Step ``k`` runs from 0 (almost clean) to ``len(schedule) - 1`` (almost pure noise). A network knows only the
+    timesteps it was trained on, so ``timestep_map[k]`` tells it which of them step ``k`` is. The tables are on the CPU.
 
     Args:
-        betas: ``(steps,)`` float64, the variance :math:`\beta_k` added at each step, each in the open
-            interval (0, 1).
-        timestep_map: ``(steps,)`` int64, the original timestep of each step, strictly increasing from at
-            least 0.
+        betas: ``(steps,)`` float64, the variance :math:`\beta_k` added at each step, each in the open interval (0, 1).
+        timestep_map: ``(steps,)`` int64, the original timestep of each step, strictly increasing from at least 0.
 
     Attributes:
         alphas_cumprod: ``(steps,)`` the share of the clean image's variance left, :math:`\bar\alpha_k`.
         alphas_cumprod_previous: ``(steps,)`` the same one step earlier, 1 before step 0.
         posterior_variance: ``(steps,)`` :math:`\tilde\beta_k`, exactly 0 at step 0.
-        posterior_log_variance_clipped: ``(steps,)`` its logarithm, with the entry of step 1 in place of log
-            0.
+        posterior_log_variance_clipped: ``(steps,)`` its logarithm, with the entry of step 1 in place of log 0.
         posterior_mean_clean: ``(steps,)`` the posterior mean's coefficient of the clean image.
         posterior_mean_noisy: ``(steps,)`` the posterior mean's coefficient of the noisy image.
 
@@ -34,8 +33,7 @@ class Schedule:
         ValueError: a table has the wrong shape or values outside its range.
         TypeError: a table has the wrong dtype.
 
-    Source: equations :eq:`eq-forward-process` and :eq:`eq-posterior`; Ho et al. 2020, arXiv:2006.11239,
-    section 2.
+    Source: equations :eq:`eq-forward-process` and :eq:`eq-posterior`; Ho et al. 2020, arXiv:2006.11239, section 2.
     """
 
     betas: Tensor
@@ -48,8 +46,7 @@ class Schedule:
     posterior_mean_noisy: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        _check_betas(self.betas)
-        _check_timestep_map(self.timestep_map, len(self.betas))
+        _check_tables(self.betas, self.timestep_map)
         alphas = 1.0 - self.betas
         cumprod = alphas.cumprod(0)
         previous = torch.cat([cumprod.new_ones(1), cumprod[:-1]])
@@ -77,8 +74,7 @@ class Schedule:
         r"""Return betas rising linearly from 0.1/T to 20/T, which is 1e-4 to 0.02 for T = 1000 timesteps.
 
         Args:
-            num_timesteps: T, at least 21 (with fewer the last beta would reach 1 and leave nothing of the
-                image).
+            num_timesteps: T, at least 21 (with fewer the last beta would reach 1 and leave nothing of the image).
 
         Raises:
             ValueError: ``num_timesteps`` is smaller than 21.
@@ -86,7 +82,7 @@ class Schedule:
 
         Source: Ho et al. 2020, arXiv:2006.11239; scaled to T as in Dhariwal & Nichol 2021, arXiv:2105.05233.
         """
-        _check_count("num_timesteps", num_timesteps, low=21)
+        num_timesteps = require_whole("num_timesteps", num_timesteps, 21)
         betas = torch.linspace(0.1 / num_timesteps, 20.0 / num_timesteps, num_timesteps, dtype=torch.float64)
         return cls(betas, torch.arange(num_timesteps))
 
@@ -103,7 +99,7 @@ class Schedule:
 
         Source: Nichol & Dhariwal 2021, arXiv:2102.09672, equation 17.
         """
-        _check_count("num_timesteps", num_timesteps, low=2)
+        num_timesteps = require_whole("num_timesteps", num_timesteps, 2)
         time = torch.arange(num_timesteps + 1, dtype=torch.float64) / num_timesteps
         remaining = ((time + 0.008) / 1.008 * (math.pi / 2)).cos().square()
         betas = (1.0 - remaining[1:] / remaining[:-1]).clamp(max=0.999)
@@ -112,8 +108,7 @@ class Schedule:
     def respace(self, steps: int) -> "Schedule":
         r"""Return the schedule that visits ``steps`` evenly spread timesteps of this one.
 
-        The first and the last timestep are always kept, and :math:`\bar\alpha` at every kept timestep is
-        unchanged.
+        The first and the last timestep are always kept, and :math:`\bar\alpha` at every kept timestep is unchanged.
 
         Args:
             steps: from 2 to ``len(self)``.
@@ -124,8 +119,9 @@ class Schedule:
 
         Source: Nichol & Dhariwal 2021, arXiv:2102.09672, section 4; rounding as in their published program.
         """
-        _check_count("steps", steps, low=2, high=len(self))
-        kept = torch.tensor(_evenly_spread(len(self), steps))
+        stride = (len(self) - 1) / (require_whole("steps", steps, 2, len(self)) - 1)
+        # Accumulated, and not multiplied out: the published program's roundings depend on it.
+        kept = torch.tensor([round(position) for position in accumulate([stride] * (steps - 1), initial=0.0)])
         cumprod = self.alphas_cumprod[kept]
         previous = torch.cat([cumprod.new_ones(1), cumprod[:-1]])
         return Schedule(1.0 - cumprod / previous, self.timestep_map[kept])
@@ -154,37 +150,18 @@ class Schedule:
         return share.sqrt().to(clean) * clean + (1.0 - share).sqrt().to(clean) * noise
 
 
-def _evenly_spread(size: int, steps: int) -> list[int]:
-    # The position is accumulated, not multiplied out: the published program's roundings depend on it.
-    stride = (size - 1) / (steps - 1)
-    position, kept = 0.0, []
-    for _ in range(steps):
-        kept.append(round(position))
-        position += stride
-    return kept
-
-
-def _check_count(name: str, value: int, low: int, high: int | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is {value!r}; it must be an integer")
-    if value < low or (high is not None and value > high):
-        rule = f"at least {low}" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{name} is {value}; it must be {rule}")
-
-
-def _check_betas(betas: Tensor) -> None:
+def _check_tables(betas: Tensor, timestep_map: Tensor) -> None:
     if betas.dtype != torch.float64:
         raise TypeError(f"betas has dtype {betas.dtype}; it must be torch.float64")
     if betas.ndim != 1 or len(betas) < 2:
         raise ValueError(f"betas has shape {tuple(betas.shape)}; it must be (steps,) with at least 2 steps")
     if not bool(((betas > 0) & (betas < 1)).all()):
         raise ValueError(f"betas run from {betas.min():g} to {betas.max():g}; each must be in the open interval (0, 1)")
-
-
-def _check_timestep_map(timestep_map: Tensor, steps: int) -> None:
     if timestep_map.dtype != torch.int64:
         raise TypeError(f"timestep_map has dtype {timestep_map.dtype}; it must be torch.int64")
-    if timestep_map.shape != (steps,):
-        raise ValueError(f"timestep_map has shape {tuple(timestep_map.shape)}; it must be ({steps},), one per beta")
+    if timestep_map.shape != betas.shape:
+        raise ValueError(
+            f"timestep_map has shape {tuple(timestep_map.shape)}; it must be ({len(betas)},), one per beta"
+        )
     if timestep_map[0] < 0 or not bool((timestep_map.diff() > 0).all()):
         raise ValueError("timestep_map must be strictly increasing and start at 0 or later")

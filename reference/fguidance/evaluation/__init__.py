@@ -1,10 +1,9 @@
 """How well samples match reference data: Fréchet distance, precision and recall, Inception score, and the features."""
 
 from fguidance.evaluation.features import extract_features, load_feature_network
-from fguidance.evaluation.frechet import feature_statistics, frechet_distance
+from fguidance.evaluation.frechet import feature_statistics, frechet_distance, inception_score
 from fguidance.evaluation.image_files import Reference, read_reference, read_samples, to_uint8, write_samples
 from fguidance.evaluation.inception import Inception, load_inception
-from fguidance.evaluation.inception_score import inception_score
 from fguidance.evaluation.precision_recall import precision_recall
 
 __all__ = [

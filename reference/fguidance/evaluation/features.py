@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fguidance.evaluation.inception import load_inception
+from fguidance.inputs import require_whole
 
 Layout = Literal["NHWC", "NCHW"]
 
@@ -45,10 +46,10 @@ def extract_features(
         raise TypeError(f"images has dtype {images.dtype}; it must be torch.uint8")
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(f"images has shape {tuple(images.shape)}; it must be (n, height, width, channels), not empty")
-    if layout not in get_args(Layout) or batch_size < 1:
-        raise ValueError(f"layout is {layout!r} and batch_size {batch_size}; it must be NHWC or NCHW, and at least 1")
+    if layout not in get_args(Layout):
+        raise ValueError(f"layout is {layout!r}; it must be NHWC or NCHW")
     found = []
-    for part in torch.split(images, batch_size):
+    for part in torch.split(images, require_whole("batch_size", batch_size)):
         moved = part.to(device) if device is not None else part
         with torch.no_grad(), in_full_float32():
             features = network(moved.permute(0, 3, 1, 2) if layout == "NCHW" else moved)

@@ -13,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fguidance.weights import StateDict, fill, read_state_dict
+from fguidance.state_dicts import StateDict, fill, read_state_dict
 
 SIZE, NUM_FEATURES, NUM_CLASSES = 299, 2048, 1008
 AVERAGE, LARGEST, LARGEST_OF_HALF = "average", "largest", "largest of half"
-COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -242,9 +241,6 @@ def load_inception(state_dict_or_path: StateDict | str | os.PathLike[str]) -> In
     Source: Szegedy et al. 2016, arXiv:1512.00567; Heusel et al. 2017, arXiv:1706.08500; the numbers are those of
     torch-fidelity's program (Obukhov et al. 2020, doi:10.5281/zenodo.4957738).
     """
-    state = read_state_dict(state_dict_or_path)
     with torch.device("meta"):
         network = Inception()
-    # A normalisation's counter is of no use here, and older files have none.
-    counters = [name for name in network.state_dict() if name.endswith(COUNTER)]
-    return fill(network, {name: torch.zeros((), dtype=torch.int64) for name in counters} | state, "Inception")
+    return fill(network, read_state_dict(state_dict_or_path), "Inception")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fguidance.evaluation.checks import check_features
+from fguidance.inputs import require_features, require_whole
 
 
 def precision_recall(
@@ -33,10 +33,9 @@ def precision_recall(
 
     Source: Kynkäänniemi et al. 2019, arXiv:1904.06991.
     """
-    if k < 1 or chunk_size < 1:
-        raise ValueError(f"k is {k} and chunk_size is {chunk_size}; both must be at least 1")
-    check_features("reference_features", reference_features, at_least=k + 1)
-    check_features("sample_features", sample_features, at_least=k + 1)
+    k, chunk_size = require_whole("k", k), require_whole("chunk_size", chunk_size)
+    require_features("reference_features", reference_features, at_least=k + 1)
+    require_features("sample_features", sample_features, at_least=k + 1)
     if reference_features.shape[1] != sample_features.shape[1]:
         widths = reference_features.shape[1], sample_features.shape[1]
         raise ValueError(f"reference_features and sample_features have {widths[0]} and {widths[1]} columns; must agree")

@@ -1,15 +1,19 @@
 """Files that are too large for the package: where they are published, and how they are fetched and verified.
 
-What a publisher gave no hash for is pinned when it was first downloaded whole, and must be the same ever after.
+A file whose publisher gives no hash is pinned when it was first downloaded whole, and must be the same ever after.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import shutil
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import requests
 
 CACHE_VARIABLE = "FGUIDANCE_CACHE"
 OPENAI = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021"
@@ -54,7 +58,7 @@ ASSETS = {
 }
 """The files of the ImageNet experiment by the names that configurations use."""
 SETS = {"imagenet128": tuple(ASSETS)}
-Download = Callable[[str, Path], None]
+BLOCK, SECONDS = 1 << 16, 60
 
 
 def cache_folder() -> Path:
@@ -122,7 +126,9 @@ def verify(name: str, path: Path) -> str:
         if known and not found.startswith(known):
             raise ValueError(f"{path} is not the asset {name}: its SHA-256 is {found}, and {known} is {source}")
     if not pinned:
-        _pin(name, found)
+        partial = _pin_file().with_name(f".pins.{os.getpid()}.partial")
+        partial.write_text(json.dumps(pins() | {name: found}, indent=2) + "\n", encoding="utf-8")
+        partial.replace(_pin_file())
     return found
 
 
@@ -147,12 +153,6 @@ def _pin_file() -> Path:
     return cache_folder() / "pins.json"
 
 
-def _pin(name: str, sha256: str) -> None:
-    partial = _pin_file().with_name(f".pins.{os.getpid()}.partial")
-    partial.write_text(json.dumps(pins() | {name: sha256}, indent=2) + "\n", encoding="utf-8")
-    partial.replace(_pin_file())
-
-
 def names_of(set_or_asset: str) -> tuple[str, ...]:
     """The assets of a set, or the one of that name.
 
@@ -164,3 +164,113 @@ def names_of(set_or_asset: str) -> tuple[str, ...]:
     if set_or_asset in ASSETS:
         return (set_or_asset,)
     raise ValueError(f"there is no asset {set_or_asset!r}; there are {', '.join((*SETS, *ASSETS))}")
+
+
+def fetch(name: str, from_folder: Path | None = None, progress: bool = True) -> Path:
+    """Bring an asset into the cache, unless it is there.
+
+    Args:
+        name: one of `ASSETS`.
+        from_folder: copy it from here; None to download it.
+        progress: show a bar on standard error.
+
+    Returns:
+        The file in the cache, verified.
+
+    Raises:
+        FileNotFoundError: `from_folder` has no file of that name.
+        ValueError: a file that is not the asset; a download that is not is removed, one's own file left alone.
+        OSError: no network, or no space; what was downloaded is kept, and the next try goes on from there.
+    """
+    asset, folder = ASSETS[name], cache_folder()
+    pins()  # what cannot be compared with them need not be downloaded
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / asset.file
+    if path.is_file():
+        verify(name, path)
+        return path
+    if from_folder is None:
+        import pooch
+
+        pooch.get_logger().setLevel("WARNING")
+        downloader = _Resuming(folder / f"{asset.file}.part", progress)
+        pooch.retrieve(asset.url, known_hash=None, fname=asset.file, path=folder, downloader=downloader)
+    elif not (from_folder / asset.file).is_file():
+        raise FileNotFoundError(f"{from_folder} has no file {asset.file} (the asset {name})")
+    else:
+        partial = path.with_name(f"{asset.file}.part")
+        shutil.copyfile(from_folder / asset.file, partial)
+        partial.replace(path)
+    try:
+        verify(name, path)
+    except ValueError:
+        path.unlink()
+        raise
+    return path
+
+
+@dataclass(frozen=True)
+class _Resuming:
+    """A downloader for pooch that goes on after an interruption; pooch's own ones begin anew, even of a gigabyte."""
+
+    partial: Path
+    progress: bool
+
+    def __call__(self, url: str, output_file: str, pooch: object, check_only: bool = False) -> None:
+        import requests
+
+        done = self.partial.stat().st_size if self.partial.exists() else 0
+        try:
+            with requests.get(url, headers=self._headers(done), stream=True, timeout=SECONDS) as response:
+                if response.status_code == requests.codes.requested_range_not_satisfiable:  # all of it is there
+                    self._require_size(url, response.headers.get("Content-Range", ""), done)
+                else:
+                    response.raise_for_status()
+                    self._remember(response.headers.get("ETag", ""))
+                    goes_on = response.status_code == requests.codes.partial_content
+                    _write(response, self.partial, done if goes_on else 0, self.progress)
+        except requests.RequestException as error:
+            raise OSError(f"{url} cannot be downloaded: {error}; another try goes on from where it stopped") from error
+        self.partial.replace(output_file)
+        self._tag.unlink(missing_ok=True)
+
+    @property
+    def _tag(self) -> Path:
+        return self.partial.with_name(f"{self.partial.name}.etag")
+
+    def _headers(self, done: int) -> dict[str, str]:
+        """Sizes are of the file itself, so it must not be sent compressed; a rest is only of the same file."""
+        headers = {"Accept-Encoding": "identity"}
+        if done:
+            headers["Range"] = f"bytes={done}-"
+            if self._tag.exists():
+                headers["If-Range"] = self._tag.read_text(encoding="latin-1")
+        return headers
+
+    def _remember(self, tag: str) -> None:
+        if tag.startswith('"'):  # a weak tag does not promise the same bytes
+            self._tag.write_text(tag, encoding="latin-1")
+        else:
+            self._tag.unlink(missing_ok=True)
+
+    def _require_size(self, url: str, told: str, done: int) -> None:
+        size = told.rpartition("/")[2]
+        if size.isdigit() and int(size) != done:
+            self.partial.unlink()
+            self._tag.unlink(missing_ok=True)
+            raise OSError(f"{url} has {size} bytes, but {done} were here already; another try begins anew")
+
+
+def _write(response: "requests.Response", partial: Path, done: int, progress: bool) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    shown = Progress(console=Console(stderr=True), disable=not progress, transient=True)
+    total = int(response.headers.get("Content-Length", 0)) + done
+    with partial.open("ab" if done else "wb") as file, shown as bar:
+        task = bar.add_task(partial.stem, total=total or None, completed=done)
+        for block in response.iter_content(BLOCK):
+            file.write(block)
+            bar.update(task, advance=len(block))
+    if total and partial.stat().st_size < total:
+        raise OSError(f"the download of {partial.stem} ended early; another try goes on from where it stopped")

@@ -1,20 +1,24 @@
-"""How fast a configuration samples, with random weights: anybody can measure it, and only the speed is meant."""
+"""Costs of sampling by a configuration: its speed with random weights, its operations, and its memory."""
 
 import datetime
+import functools
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from fguidance.diffusion import Schedule, sample
 from fguidance.guidance import Guidance
 from fguidance.run import networks
-from fguidance.run.config import GuidanceConfig, RunConfig
-from fguidance.run.cost import cost
+from fguidance.run.config import ClassifierConfig, GuidanceConfig, ModelConfig, RunConfig
 from fguidance.run.folder import device_kind
 from fguidance.run.job import Painter
 
@@ -24,7 +28,7 @@ WARM_UP, REPEATS = 3, 20
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one way to sample.
+    """Throughput of one sampling method.
 
     Attributes:
         seconds_per_step: of a whole batch.
@@ -41,43 +45,54 @@ class Speed:
     peak_memory: int | None
 
 
-def random_painter(config: RunConfig, device: torch.device, seed: int = 0) -> Painter:
-    """A painter whose weights are small random numbers, so that no file is needed."""
-    guided = config.guidance.by_classifier
-    classifier = networks.empty_classifier(config.classifier) if guided else None
-    torch.manual_seed(seed)
-    made = [None if one is None else _filled(one, device) for one in (networks.empty_model(config.model), classifier)]
-    assert made[0] is not None
-    guidance, schedule = networks.load_guidance(config.guidance), networks.load_schedule(config.sampling)
-    return Painter(config, device, made[0], made[1], guidance, schedule).tuned()
+@dataclass(frozen=True)
+class Cost:
+    """Operations for one image, and parameters of the networks.
+
+    Attributes:
+        model: floating-point operations of a forward pass of the diffusion model, a multiplication and an addition
+            counted as two.
+        classifier: of a forward and a backward pass of the classifier to its input; 0 where none guides.
+        steps: of the schedule, so that an image costs ``steps * (model + classifier)``.
+        model_parameters: of the diffusion model.
+        classifier_parameters: of the classifier.
+    """
+
+    model: int
+    classifier: int
+    steps: int
+    model_parameters: int
+    classifier_parameters: int
+
+    @property
+    def image(self) -> int:
+        """Operations of one image."""
+        return self.steps * (self.model + self.classifier)
 
 
-def _filled(network: nn.Module, device: torch.device) -> nn.Module:
-    network = network.to_empty(device=device)
-    for name, tensor in network.state_dict().items():
-        if tensor.is_floating_point():
-            nn.init.ones_(tensor) if name.endswith("running_var") else nn.init.normal_(tensor, std=0.02)
-        else:
-            tensor.zero_()
-    return network
+@dataclass(frozen=True)
+class Memory:
+    """Memory of a step of one shard, in bytes and in float32, with attention written out: at most what a device needs.
 
+    Attributes:
+        weights: of both networks.
+        model: what a forward pass of the diffusion model makes and holds at once.
+        classifier: what the classifier's forward and backward pass hold, one after the other with the model's; 0 where
+            none guides.
+    """
 
-def ways(config: RunConfig) -> dict[str, RunConfig]:
-    """What is compared: no guidance, Ma et al.'s, and JS."""
-    base = config.guidance.model_dump()
+    weights: int
+    model: int
+    classifier: int
 
-    def guided(**changes: Any) -> RunConfig:
-        return config.model_copy(update={"guidance": GuidanceConfig(**(base | changes))})
-
-    return {
-        "unguided": guided(method="unguided"),
-        "ma": guided(method="score", alpha=0.0),
-        "js": guided(method="score", divergence="js", alpha=0.5),
-    }
+    @property
+    def step(self) -> int:
+        """All that a step holds at once."""
+        return self.weights + max(self.model, self.classifier)
 
 
 def bench(config: RunConfig, device: torch.device, repeats: int = REPEATS) -> dict[str, Any]:
-    """Measure a configuration.
+    """Measure the speed of a configuration.
 
     Args:
         config: one with a classifier; `sampling.shard_size` is the batch.
@@ -92,8 +107,8 @@ def bench(config: RunConfig, device: torch.device, repeats: int = REPEATS) -> di
     """
     if config.classifier.network == "none":
         raise ValueError("a configuration with a classifier is needed, such as imagenet128/table3/js")
-    found = {name: measure(random_painter(one, device), repeats) for name, one in ways(config).items()}
-    plain = measure_plain(ways(config)["js"], device, repeats)
+    found = {name: _speed(random_painter(one, device), repeats) for name, one in ways(config).items()}
+    plain = _plain_seconds(ways(config)["js"], device, repeats)
     return {
         "speed": {name: vars(one) for name, one in found.items()},
         "plain_eager_seconds_per_step": plain,
@@ -107,18 +122,32 @@ def bench(config: RunConfig, device: torch.device, repeats: int = REPEATS) -> di
     }
 
 
-def measure(painter: Painter, repeats: int) -> Speed:
-    """Time the steps of one batch."""
-    device, sampling = painter.device, painter.config.sampling
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    steps = replace_steps(painter, WARM_UP)
-    steps.shard(0)
-    seconds = _seconds(lambda: replace_steps(painter, repeats).shard(0), device) / repeats
-    per_image = seconds * sampling.steps / sampling.shard_size
-    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    share = _guidance_seconds(painter) / seconds if painter.guidance is not None else 0.0
-    return Speed(seconds, 1 / per_image, per_image * PER_TABLE / 3600, share, memory)
+def ways(config: RunConfig) -> dict[str, RunConfig]:
+    """The methods that are compared: no guidance, Ma et al.'s, and JS."""
+    changes: dict[str, dict[str, Any]] = {
+        "unguided": {"method": "unguided"},
+        "ma": {"method": "score", "alpha": 0.0},
+        "js": {"method": "score", "divergence": "js", "alpha": 0.5},
+    }
+    base = config.guidance.model_dump()
+    return {name: config.model_copy(update={"guidance": GuidanceConfig(**base | one)}) for name, one in changes.items()}
+
+
+def random_painter(config: RunConfig, device: torch.device, seed: int = 0) -> Painter:
+    """A painter whose weights are small random numbers, so that no file is needed."""
+    model = networks.empty_model(config.model).to_empty(device=device)
+    classifier = None
+    if config.guidance.by_classifier:
+        classifier = networks.empty_classifier(config.classifier).to_empty(device=device)
+    torch.manual_seed(seed)
+    for network in (model, classifier):
+        for name, tensor in () if network is None else network.state_dict().items():
+            if tensor.is_floating_point():
+                nn.init.ones_(tensor) if name.endswith("running_var") else nn.init.normal_(tensor, std=0.02)
+            else:
+                tensor.zero_()
+    guidance, schedule = networks.load_guidance(config.guidance), networks.load_schedule(config.sampling)
+    return Painter(config, device, model, classifier, guidance, schedule).tuned()
 
 
 def replace_steps(painter: Painter, steps: int) -> Painter:
@@ -126,30 +155,31 @@ def replace_steps(painter: Painter, steps: int) -> Painter:
     return replace(painter, schedule=Schedule.linear(1000).respace(max(steps, 2)))
 
 
-def _guidance_seconds(painter: Painter) -> float:
-    """What the closed-form gradient in the logits takes for one batch, the classifier left out."""
-    sampling, guidance = painter.config.sampling, painter.guidance
-    if not isinstance(guidance, Guidance):
-        return 0.0
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(sampling.shard_size, sampling.num_classes, generator=generator).to(painter.device)
-    labels = torch.zeros(sampling.shard_size, dtype=torch.int64, device=painter.device)
-    guidance.logit_gradient(logits, labels)
+def _speed(painter: Painter, repeats: int) -> Speed:
+    device, sampling = painter.device, painter.config.sampling
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    replace_steps(painter, WARM_UP).shard(0)
+    seconds = _seconds(lambda: replace_steps(painter, repeats).shard(0), device) / repeats
+    per_image = seconds * sampling.steps / sampling.shard_size
+    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    share = 0.0
+    if isinstance(guidance := painter.guidance, Guidance):  # its gradient in the logits, the classifier left out
+        generator = torch.Generator().manual_seed(0)
+        logits = torch.randn(sampling.shard_size, sampling.num_classes, generator=generator).to(device)
+        labels = torch.zeros(sampling.shard_size, dtype=torch.int64, device=device)
+        guidance.logit_gradient(logits, labels)
+        many = _seconds(lambda: [guidance.logit_gradient(logits, labels) for _ in range(REPEATS)], device)
+        share = many / REPEATS / seconds
+    return Speed(seconds, 1 / per_image, per_image * PER_TABLE / 3600, share, memory)
 
-    def many() -> None:
-        for _ in range(REPEATS):
-            guidance.logit_gradient(logits, labels)
 
-    return _seconds(many, painter.device) / REPEATS
-
-
-def measure_plain(config: RunConfig, device: torch.device, repeats: int) -> float:
+def _plain_seconds(config: RunConfig, device: torch.device, repeats: int) -> float:
     """Seconds per step of a loop as one would first write it: all weights in float16 (bfloat16 on a CPU), eager."""
     dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
     plain = config.model_copy(update={"sampling": config.sampling.model_copy(update={"compile": False})})
     painter = random_painter(plain, device)
-    model, classifier = painter.model.to(dtype), painter.classifier
-    assert classifier is not None
+    model = painter.model.to(dtype)
 
     def halved(x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
         found: Tensor = model(x_t.to(dtype), t, y)
@@ -160,7 +190,7 @@ def measure_plain(config: RunConfig, device: torch.device, repeats: int) -> floa
         labels = torch.zeros(size, dtype=torch.int64, device=device)
         sample(
             halved, Schedule.linear(1000).respace(max(steps, 2)), labels, guidance=painter.guidance,
-            classifier=classifier, classifier_input=config.classifier.input,
+            classifier=painter.classifier, classifier_input=config.classifier.input,
             shape=(shape["in_channels"], shape["image_size"], shape["image_size"]), seeds=range(size), progress=False,
         )  # fmt: skip
 
@@ -176,3 +206,121 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - begun
+
+
+def cost(config: RunConfig) -> Cost:
+    """Count the operations of a configuration on networks without storage: without weights and without calculating.
+
+    Raises:
+        ValueError: a network of a shape that there is not.
+    """
+    passes = 2 if config.guidance.method == "classifier_free" else 1
+    operations, parameters = _model_operations(config.model.model_dump_json())
+    if not config.guidance.by_classifier:
+        return Cost(passes * operations, 0, config.sampling.steps, parameters, 0)
+    classifier = _classifier_operations(config.classifier.model_dump_json(), config.model.model_dump_json())
+    return Cost(operations, classifier[0], config.sampling.steps, parameters, classifier[1])
+
+
+def memory(config: RunConfig) -> Memory:
+    """Follow a step of a configuration on networks without storage: without weights and without calculating.
+
+    Raises:
+        ValueError: a network of a shape that there is not.
+    """
+    size = config.sampling.shard_size
+    weights, model = _model_memory(config.model.model_dump_json(), size)
+    if not config.guidance.by_classifier:
+        return Memory(weights, model, 0)
+    own, peak = _classifier_memory(config.classifier.model_dump_json(), config.model.model_dump_json(), size)
+    return Memory(weights + own, model, peak)
+
+
+@functools.cache  # the rows of a table share networks, which take seconds to count
+def _model_operations(told: str) -> tuple[int, int]:
+    config = ModelConfig.model_validate_json(told)
+    model, (x, t) = networks.empty_model(config), networks.empty_inputs(config, 1)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(x, t, t)
+    return counter.get_total_flops(), _parameters(model)
+
+
+@functools.cache
+def _model_memory(told: str, size: int) -> tuple[int, int]:
+    config = ModelConfig.model_validate_json(told)
+    model, (x, t) = networks.empty_model(config), networks.empty_inputs(config, size)
+    own = _tensors(model)
+    with torch.no_grad():
+        return sum(one.nbytes for one in own), peak_bytes(lambda: model(x, t, t), (x, t, *own))
+
+
+@functools.cache
+def _classifier_operations(told: str, model: str) -> tuple[int, int]:
+    classifier, score, _ = _classifier_pass(told, model, 1)
+    with FlopCounterMode(display=False) as counter:
+        score().backward()  # type: ignore[no-untyped-call]
+    return counter.get_total_flops(), _parameters(classifier)
+
+
+@functools.cache
+def _classifier_memory(told: str, model: str, size: int) -> tuple[int, int]:
+    classifier, score, (x, t) = _classifier_pass(told, model, size)
+    own = _tensors(classifier)
+    return sum(one.nbytes for one in own), peak_bytes(lambda: torch.autograd.grad(score(), x), (x, t, *own))
+
+
+def _classifier_pass(told: str, model: str, size: int) -> tuple[nn.Module, Callable[[], Tensor], tuple[Tensor, Tensor]]:
+    """An empty classifier, the sum of its logits for an input that asks for a gradient, and that input."""
+    config = ClassifierConfig.model_validate_json(told)
+    classifier = networks.empty_classifier(config)
+    x, t = networks.empty_inputs(ModelConfig.model_validate_json(model), size)
+    x.requires_grad_()
+    inputs = (x, t) if config.input == "noisy" else (x,)
+    return classifier, lambda: classifier(*inputs).sum(), (x, t)
+
+
+def _tensors(network: nn.Module) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def peak_bytes(work: Callable[[], object], given: Iterable[Tensor]) -> int:
+    """The most bytes that tensors have at once which `work` makes; on any device, also on "meta".
+
+    Args:
+        work: calls PyTorch.
+        given: tensors that were there before, which do not count, nor do views of them.
+    """
+    watch = _Watch(given)
+    with watch:
+        work()
+    return watch.peak
+
+
+class _Watch(TorchDispatchMode):
+    """Count of storages, from when an operation first returns one until nothing refers to it."""
+
+    def __init__(self, given: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.given = [tensor.untyped_storage() for tensor in given]
+        self.known = {id(storage) for storage in self.given}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(
+        self, function: Callable[..., object], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> object:
+        returned = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(returned):
+            if isinstance(leaf, Tensor) and id(storage := leaf.untyped_storage()) not in self.known:
+                self.known.add(id(storage))
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._freed, id(storage), storage.nbytes())
+        return returned
+
+    def _freed(self, known: int, size: int) -> None:
+        self.known.discard(known)
+        self.now -= size

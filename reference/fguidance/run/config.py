@@ -160,20 +160,12 @@ class RunConfig(_Table):
             raise ValueError(f"guidance.method {self.guidance.method!r} needs a classifier, but there is none")
         if self.guidance.method == "classifier_free" and self.model.null_label is None:
             raise ValueError("guidance.method 'classifier_free' needs model.null_label, the label that stands for none")
-        self._require_labels()
-        self._require_the_same_images()
-        return self
-
-    def _require_labels(self) -> None:
-        known = self.model.shape.get("num_classes")
-        if not isinstance(known, int):  # unconditional, or refused when the network is made
-            return
-        if self.sampling.num_classes > known:
-            raise ValueError(f"sampling.num_classes is {self.sampling.num_classes}; the model knows {known} labels")
-        if self.model.null_label is not None and not 0 <= self.model.null_label < known:
-            raise ValueError(f"model.null_label is {self.model.null_label}; the model's labels are below {known}")
-
-    def _require_the_same_images(self) -> None:
+        known, null = self.model.shape.get("num_classes"), self.model.null_label
+        if isinstance(known, int):  # what else it may be is refused when the network is made
+            if self.sampling.num_classes > known:
+                raise ValueError(f"sampling.num_classes is {self.sampling.num_classes}; the model knows {known} labels")
+            if null is not None and not 0 <= null < known:
+                raise ValueError(f"model.null_label is {null}; the model's labels are below {known}")
         noisy, network = self.classifier.input == "noisy", self.classifier.network
         if network != "none" and noisy != (network == "adm"):
             raise ValueError(f"classifier.network {network!r} does not take classifier.input {self.classifier.input!r}")
@@ -182,6 +174,7 @@ class RunConfig(_Table):
                 given, wanted = shape.get(field), self.model.shape.get(field)
                 if None not in (given, wanted) and given != wanted:
                     raise ValueError(f"{name}.shape.{field} is {given!r}, and model.shape.{field} is {wanted!r}")
+        return self
 
 
 def configuration_names() -> tuple[str, ...]:
@@ -202,34 +195,26 @@ def load_config(name_or_path: str, overrides: Iterable[str] = ()) -> RunConfig:
         ValueError: no such configuration, a corrupt file, a field that is unknown, missing or of another type, or parts
             that do not belong together.
     """
-    tables = _read(_path(name_or_path))
-    for override in overrides:
-        _override(tables, override)
-    try:
-        return RunConfig.model_validate_json(json.dumps(tables, default=str))
-    except ValidationError as error:
-        raise ValueError(f"configuration {name_or_path!r}: {_first(error)}") from error
-
-
-def _first(error: ValidationError) -> str:
-    """The first of the mistakes, on one line."""
-    found = error.errors()[0]
-    place = ".".join(map(str, found["loc"]))
-    given = "" if found["type"] in ("missing", "value_error") else f", not {found['input']!r:.100}"
-    return f"{place}: {found['msg'].removeprefix('Value error, ')}{given}".removeprefix(": ")
-
-
-def _root() -> Path:
-    return Path(str(files("fguidance.run"))) / "configs"
-
-
-def _path(name_or_path: str) -> Path:
     own = _root() / f"{name_or_path}.toml"
     path = own if name_or_path in configuration_names() else Path(name_or_path)
     if not path.is_file():
         names = ", ".join(configuration_names())
         raise ValueError(f"there is no configuration {name_or_path!r}, neither such a file nor one of {names}")
-    return path
+    tables = _read(path)
+    for override in overrides:
+        _override(tables, override)
+    try:
+        return RunConfig.model_validate_json(json.dumps(tables, default=str))
+    except ValidationError as error:  # the first of the mistakes, on one line
+        found = error.errors()[0]
+        place = ".".join(map(str, found["loc"]))
+        given = "" if found["type"] in ("missing", "value_error") else f", not {found['input']!r:.100}"
+        told = f"{place}: {found['msg'].removeprefix('Value error, ')}{given}".removeprefix(": ")
+        raise ValueError(f"configuration {name_or_path!r}: {told}") from error
+
+
+def _root() -> Path:
+    return Path(str(files("fguidance.run"))) / "configs"
 
 
 def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -238,7 +223,12 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no TOML: {error}") from error
-    _find_files(tables, path.parent.resolve())
+    folder = path.parent.resolve()
+    for table in (one for one in tables.values() if isinstance(one, dict)):
+        for field in ("weights", "reference"):  # a file beside a configuration is found from anywhere
+            name = table.get(field)
+            if isinstance(name, str) and name not in ASSETS and (folder / file_and_part(name)[0]).is_file():
+                table[field] = str(folder / name)
     below = tables.pop("extends", None)
     if below is None:
         return tables
@@ -246,15 +236,6 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not isinstance(below, str) or not (path.parent / below).is_file() or (path.parent / below).resolve() in above:
         raise ValueError(f"{path} extends {below!r}; there is no such other file beside it")
     return _merged(_read(path.parent / below, above), tables)
-
-
-def _find_files(tables: Mapping[str, Any], folder: Path) -> None:
-    """Give the files that lie beside a configuration their whole path, so that it can be used from anywhere."""
-    for table in (one for one in tables.values() if isinstance(one, dict)):
-        for field in ("weights", "reference"):
-            name = table.get(field)
-            if isinstance(name, str) and name not in ASSETS and (folder / file_and_part(name)[0]).is_file():
-                table[field] = str(folder / name)
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,9 +24,8 @@ from fguidance.evaluation import (
 )
 from fguidance.run.assets import file_and_part, file_sha256, locate
 from fguidance.run.config import RunConfig
-from fguidance.run.folder import SAMPLES, device_kind, read_identity
+from fguidance.run.folder import SAMPLES, device_kind, read_identity, write_whole
 from fguidance.run.networks import Judge, load_inception_judge, load_judge
-from fguidance.run.shards import write_whole
 
 DIGITS = "digits"
 NEIGHBOURS = 3
@@ -34,7 +33,7 @@ NEIGHBOURS = 3
 
 @dataclass(frozen=True)
 class Measures:
-    """What the paper's tables show, and a little more.
+    """Quality of samples: the numbers of the paper's tables, and two more.
 
     Attributes:
         frechet_distance: of features of samples and reference (:eq:`eq-frechet`).
@@ -130,13 +129,8 @@ def measure(
     agreement = None
     if labels is not None and judge.knows_labels:
         agreement = float((logits.argmax(1) == labels).double().mean())
-    return Measures(
-        frechet_distance(*feature_statistics(features), mu, sigma),
-        precision,
-        recall,
-        inception_score(logits)[0],
-        agreement,
-    )
+    distance = frechet_distance(*feature_statistics(features), mu, sigma)
+    return Measures(distance, precision, recall, inception_score(logits)[0], agreement)
 
 
 def load_reference(name: str) -> Reference:

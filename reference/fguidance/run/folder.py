@@ -1,21 +1,26 @@
-"""The folder of a run: which run it is of, and what may be done to it."""
+"""The folder of a run: which run it is of, and its shards, files of a few images, each whole or not there at all."""
 
 import datetime
 import hashlib
+import io
 import json
+import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from fguidance.inputs import require_whole
 from fguidance.run.assets import file_and_part, file_sha256, locate
 from fguidance.run.config import RunConfig
-from fguidance.run.shards import Shards, write_whole
 
-RECORD, SAMPLES = "run.json", "samples.npz"
+RECORD, SAMPLES, SHARDS = "run.json", "samples.npz", "shards"
+DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,76 @@ class Identity:
         return hashlib.sha256(json.dumps(vars(self) | {"config": config}, sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Shard:
+    """Images of one shard.
+
+    Attributes:
+        images: ``(n, H, W, C)`` uint8.
+        labels: ``(n,)`` int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The shards of one run in its folder. A file is a SHA-256 followed by the ``.npz`` that it is of.
+
+    Attributes:
+        folder: of the run.
+        run: the digest of all that decides what the shards hold; a shard of another run counts as damaged.
+    """
+
+    folder: Path
+    run: str
+
+    def path(self, index: int) -> Path:
+        """The file of a shard."""
+        return self.folder / SHARDS / f"{index:06d}.shard"
+
+    def write(self, index: int, shard: Shard) -> None:
+        """Put a shard in its place at once; a process that is killed leaves a partial file of another name.
+
+        Raises:
+            OSError: no space, or no right to write; what was there before is left as it was.
+        """
+        path = self.path(index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()
+        np.savez(content, images=shard.images.numpy(), labels=shard.labels.numpy())
+        try:
+            write_whole(path, self._digest(index, content.getvalue()) + content.getvalue())
+        except FileNotFoundError:  # a second copy of the command was quicker, finished the run and tidied up
+            if self.read(index) is None:
+                raise
+
+    def read(self, index: int) -> Shard | None:
+        """A shard, or None where there is none that is whole and of this run."""
+        try:
+            content = self.path(index).read_bytes()
+        except FileNotFoundError:
+            return None
+        if content[:DIGEST_BYTES] != self._digest(index, content[DIGEST_BYTES:]):
+            return None
+        with np.load(io.BytesIO(content[DIGEST_BYTES:]), allow_pickle=False) as found:
+            return Shard(torch.from_numpy(found["images"]), torch.from_numpy(found["labels"]))
+
+    def missing(self, indices: range) -> list[int]:
+        """Those that have to be made: there is no file, or it is damaged, or of another run."""
+        return [index for index in indices if self.read(index) is None]
+
+    def remove_partial_files(self) -> None:
+        """Take away what killed processes left behind, once nobody writes any more."""
+        for folder in (self.folder, self.folder / SHARDS):
+            for path in folder.glob(".*.partial"):
+                path.unlink(missing_ok=True)
+
+    def _digest(self, index: int, content: bytes) -> bytes:
+        return hashlib.sha256(f"{self.run} {index}\n".encode() + content).digest()
+
+
 def identity(config: RunConfig, num_samples: int, device: torch.device) -> Identity:
     """The identity of a run that begins here.
 
@@ -50,8 +125,7 @@ def identity(config: RunConfig, num_samples: int, device: torch.device) -> Ident
         FileNotFoundError: a file of weights is missing.
         ValueError: `num_samples` is below 1, or an asset has another hash than the pinned one.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, not {num_samples}")
+    num_samples = require_whole("num_samples", num_samples)
     files = dict.fromkeys(file_and_part(one)[0] for one in config.weights)
     return Identity(
         config.model_dump(mode="json"),
@@ -79,7 +153,10 @@ def holds_run(folder: Path, run: Identity) -> bool:
     if (folder / RECORD).is_file():
         found = read_identity(folder)
         if found.digest != run.digest:
-            raise FileExistsError(f"{folder} holds another run ({_difference(found, run)}); take another folder")
+            first, second = _flat(vars(found)), _flat(vars(run))
+            names = [one for one in first | second if one != "config.title" and first.get(one) != second.get(one)]
+            told = f"its {names[0]} is {first.get(names[0])!r} and not {second.get(names[0])!r}"
+            raise FileExistsError(f"{folder} holds another run ({told}); take another folder")
         return True
     if others := [name for name in listed if not name.endswith(".partial")]:
         raise FileExistsError(f"{folder} is not empty (it has {others[0]}) and holds no run; take another folder")
@@ -125,17 +202,32 @@ def read_identity(folder: Path) -> Identity:
     return run
 
 
-def _difference(found: Identity, wanted: Identity) -> str:
-    """The first field in which two runs differ."""
-    first, second = _flat(vars(found)), _flat(vars(wanted))
-    for name in {**first, **second}:
-        if name != "config.title" and first.get(name) != second.get(name):
-            return f"its {name} is {first.get(name)!r} and not {second.get(name)!r}"
-    return "it differs"
-
-
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in table.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears at once with all of its content, and is on the disk when this returns.
+
+    Raises:
+        OSError: no space, or no right to write; what was there before is left as it was.
+    """
+    partial = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # the new name must reach the disk too
+        finally:
+            os.close(descriptor)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +16,9 @@ from fguidance.diffusion import ImageGuidance, Schedule, classifier_free, sample
 from fguidance.evaluation import to_uint8, write_samples
 from fguidance.run import networks
 from fguidance.run.config import RunConfig
-from fguidance.run.folder import SAMPLES, holds_run, identity, open_folder
-from fguidance.run.repeatable import repeatable
-from fguidance.run.shards import Shard, Shards
+from fguidance.run.folder import SAMPLES, Shard, Shards, holds_run, identity, open_folder
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def _device(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a process did.
+    """Work that a process did.
 
     Attributes:
         made: how many shards it made.
@@ -82,6 +83,27 @@ class Outcome:
     made: int
     found: int
     samples: Path | None
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Let PyTorch take deterministic algorithms, and put its settings back.
+
+    It warns of an operation that has none, or raises where the caller has asked for that. What is compiled meanwhile
+    takes no kernel because it was the quickest in a trial. The workspace of cuBLAS is read when a process first
+    multiplies on a GPU, so it is set for good, unless it is set.
+    """
+    os.environ.setdefault(WORKSPACE, ":4096:8")
+    settings: Any = torch.utils.deterministic
+    enabled, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = settings.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=warns or not enabled)
+    settings.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warns)
+        settings.fill_uninitialized_memory = filled
 
 
 @dataclass(frozen=True)
@@ -104,27 +126,19 @@ class Painter:
             ValueError: it is corrupt, another one than the pinned, or of another architecture.
         """
         classifier = networks.load_classifier(config.classifier) if config.guidance.by_classifier else None
-        return cls(
-            config,
-            device,
-            networks.load_model(config.model).to(device),
-            classifier.to(device) if classifier is not None else None,
-            networks.load_guidance(config.guidance),
-            networks.load_schedule(config.sampling),
-        ).tuned()
+        model = networks.load_model(config.model).to(device)
+        guidance, schedule = networks.load_guidance(config.guidance), networks.load_schedule(config.sampling)
+        return cls(config, device, model, classifier and classifier.to(device), guidance, schedule).tuned()
 
     def tuned(self) -> "Painter":
         """The same, laid out and compiled for its device as far as the configuration asks for it."""
-        if self.device.type == "cuda":
-            # Tensor cores want channels last; the quickest of the algorithms may differ from process to process.
+        if self.device.type == "cuda":  # the quickest of the algorithms may differ from process to process
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-            for network in (self.model, self.classifier):
-                if network is not None:
-                    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self.config.sampling.compile:
-            for network in (self.model, self.classifier):
-                if network is not None:
-                    network.compile()
+        for network in (self.model, self.classifier):
+            if network is not None and self.device.type == "cuda":  # tensor cores want channels last
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if network is not None and self.config.sampling.compile:
+                network.compile()
         return self
 
     @repeatable()
@@ -136,33 +150,21 @@ class Painter:
         """
         labels, seeds = labels_and_seeds(self.config, index)
         shape, sampling, guidance = self.config.model.shape, self.config.sampling, self.config.guidance
+        model = self._in_precision(self.model)
+        if guidance.method == "classifier_free":
+            model = classifier_free(model, guidance.guidance_scale, null_label=self.config.model.null_label)
         try:
             images = sample(
-                self._noise_model(),
-                self.schedule,
-                labels.to(self.device),
-                guidance=self.guidance,
-                classifier=self._in_precision(self.classifier) if self.classifier is not None else None,
-                classifier_input=self.config.classifier.input,
-                guidance_scale=guidance.guidance_scale,
-                sine_gamma=guidance.sine_gamma,
-                sampler=sampling.sampler,
-                eta=sampling.eta,
+                model, self.schedule, labels.to(self.device), guidance=self.guidance,
+                classifier=None if self.classifier is None else self._in_precision(self.classifier),
+                classifier_input=self.config.classifier.input, guidance_scale=guidance.guidance_scale,
+                sine_gamma=guidance.sine_gamma, sampler=sampling.sampler, eta=sampling.eta, seeds=seeds,
                 shape=(shape["in_channels"], shape["image_size"], shape["image_size"]),
-                seeds=seeds,
-                clip_denoised=sampling.clip_denoised,
-                progress=progress,
-            )
+                clip_denoised=sampling.clip_denoised, progress=progress,
+            )  # fmt: skip
         except FloatingPointError as error:
             raise FloatingPointError(f"shard {index}: {error}; the shards before it are kept") from error
         return Shard(to_uint8(images).cpu(), labels)
-
-    def _noise_model(self) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        model = self._in_precision(self.model)
-        guidance, null_label = self.config.guidance, self.config.model.null_label
-        if guidance.method != "classifier_free":
-            return model
-        return classifier_free(model, guidance.guidance_scale, null_label=null_label)
 
     def _in_precision(self, network: nn.Module) -> Callable[..., Tensor]:
         """The network in the precision that is asked for, its output in float32."""
@@ -224,17 +226,14 @@ def run_job(
         return Outcome(0, len(own), folder / SAMPLES)
     todo = shards.missing(own)
     if todo:
-        _make(shards, todo, painter or Painter.load(config, worker.device), watch)
+        painter = painter or Painter.load(config, worker.device)
+        for index in watch(todo):
+            with _room_for(f"shard {index}", shards.folder):
+                shards.write(index, painter.shard(index))
     done = not shards.missing(every)
     if done:
         _join(shards, every, num_samples)
     return Outcome(len(todo), len(own) - len(todo), folder / SAMPLES if done else None)
-
-
-def _make(shards: Shards, todo: list[int], painter: Painter, watch: Callable[[list[int]], Iterator[int]]) -> None:
-    for index in watch(todo):
-        with _room_for(f"shard {index}", shards.folder):
-            shards.write(index, painter.shard(index))
 
 
 @contextmanager

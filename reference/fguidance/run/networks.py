@@ -1,60 +1,38 @@
 """From a configuration to networks and guidance, ready to sample."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from fguidance.diffusion import (
-    ADMClassifier,
     ADMClassifierConfig,
     ADMConfig,
     ADMUNet,
     EntropyAware,
     ImageGuidance,
-    ResNet,
     Schedule,
+    SmallClassifier,
+    SmallShape,
     load_adm_classifier,
     load_adm_unet,
     load_resnet,
+    load_small_classifier,
 )
 from fguidance.diffusion.adm_blocks import empty_network
-from fguidance.diffusion.resnet import BLOCKS
+from fguidance.diffusion.adm_classifier import empty_adm_classifier
+from fguidance.diffusion.resnet import ResNetShape
 from fguidance.evaluation import Inception, load_feature_network, load_inception
 from fguidance.evaluation.inception import NUM_FEATURES
 from fguidance.guidance import Guidance
 from fguidance.run.assets import file_and_part, locate
 from fguidance.run.config import ClassifierConfig, FeatureConfig, GuidanceConfig, ModelConfig, SamplingConfig
-from fguidance.run.small import SmallClassifier, SmallShape, load_small_classifier
-from fguidance.weights import read_state_dict
+from fguidance.state_dicts import read_state_dict
 
 Shape = TypeVar("Shape")
 GUIDANCE_FIELDS = ("divergence", "alpha", "epsilon", "tau_joint", "tau_marginal", "tilt", "entropy")
-IMAGENET_CLASSES = 1000
-
-
-@dataclass(frozen=True)
-class ResNetShape:
-    """The shape of a ResNet.
-
-    Attributes:
-        depth: 50 or 101.
-        softplus_beta: of the activation that stands in place of every ReLU; None keeps the ReLU.
-    """
-
-    depth: int
-    softplus_beta: float | None = None
-
-    def __post_init__(self) -> None:
-        """Raise ValueError on a shape that no such network has."""
-        if self.depth not in BLOCKS:
-            raise ValueError(f"depth must be one of {', '.join(map(str, BLOCKS))}, not {self.depth!r}")
-        beta = self.softplus_beta
-        if beta is not None and not (isinstance(beta, int | float) and 0 < beta < math.inf):
-            raise ValueError(f"softplus_beta must be a positive number, not {beta!r}")
 
 
 def read_weights(name: str) -> dict[str, Tensor]:
@@ -82,20 +60,22 @@ def load_model(config: ModelConfig) -> nn.Module:
 
 def load_classifier(config: ClassifierConfig) -> nn.Module | None:
     """The guiding classifier, or None; the temperature divides its logits."""
-    place = "classifier.shape"
     if config.network == "none":
         return None
+    shape, weights = _classifier_shape(config), read_weights(config.weights)
     network: nn.Module
-    if config.network == "adm":
-        network = load_adm_classifier(
-            read_weights(config.weights), shape_of(ADMClassifierConfig, config.shape, place)
-        )  # fmt: skip
-    elif config.network == "small":
-        network = load_small_classifier(read_weights(config.weights), shape_of(SmallShape, config.shape, place))
+    if isinstance(shape, ADMClassifierConfig):
+        network = load_adm_classifier(weights, shape)
+    elif isinstance(shape, SmallShape):
+        network = load_small_classifier(weights, shape)
     else:
-        shape = shape_of(ResNetShape, config.shape, place)
-        network = load_resnet(read_weights(config.weights), shape.depth, shape.softplus_beta)
+        network = load_resnet(weights, shape.depth, shape.softplus_beta)
     return network if config.temperature == 1 else AtTemperature(network, config.temperature)
+
+
+def _classifier_shape(config: ClassifierConfig) -> ADMClassifierConfig | SmallShape | ResNetShape:
+    kinds = {"adm": ADMClassifierConfig, "small": SmallShape, "resnet": ResNetShape}
+    return shape_of(kinds[config.network], config.shape, "classifier.shape")
 
 
 def empty_model(config: ModelConfig) -> ADMUNet:
@@ -106,18 +86,12 @@ def empty_model(config: ModelConfig) -> ADMUNet:
 
 def empty_classifier(config: ClassifierConfig) -> nn.Module:
     """The guiding classifier without storage, on the meta device."""
-    place = "classifier.shape"
-    network: nn.Module
+    shape = _classifier_shape(config)
     with torch.device("meta"):
-        if config.network == "adm":
-            shape = shape_of(ADMClassifierConfig, config.shape, place)
-            network = ADMClassifier(empty_network(shape, shape.in_channels, None), shape)
-        elif config.network == "small":
-            network = SmallClassifier(shape_of(SmallShape, config.shape, place))
+        if isinstance(shape, ADMClassifierConfig):
+            network: nn.Module = empty_adm_classifier(shape)
         else:
-            resnet = shape_of(ResNetShape, config.shape, place)
-            beta = resnet.softplus_beta
-            network = ResNet(resnet.depth, nn.ReLU() if beta is None else nn.Softplus(beta), IMAGENET_CLASSES)
+            network = SmallClassifier(shape) if isinstance(shape, SmallShape) else shape.empty()
     return network.eval().requires_grad_(False)
 
 
@@ -147,7 +121,7 @@ class AtTemperature(nn.Module):
 
 
 class Judge(nn.Module):
-    """A network that judges images ``(batch, C, H, W)`` uint8: its features and its logits, side by side.
+    """A judge of images ``(batch, C, H, W)`` uint8: a network's features and its logits, side by side.
 
     Args:
         network: with ``features`` and ``logits``.
@@ -164,11 +138,11 @@ class Judge(nn.Module):
         """``(batch, num_features + classes)``."""
         if isinstance(self.network, SmallClassifier):
             features = self.network.features(images.float() / 127.5 - 1)
-            return torch.cat((features, self.network.head(features)), 1)
-        if isinstance(self.network, Inception):
+        else:
             features = self.network(images)
-            return torch.cat((features, self.network.head(features)), 1)
-        return torch.cat((self.network(images), self.network.logits(images)), 1)  # type: ignore[operator]
+        own = isinstance(self.network, SmallClassifier | Inception)
+        logits = self.network.head(features) if own else self.network.logits(images)  # type: ignore[operator]
+        return torch.cat((features, logits), 1)
 
 
 def load_judge(config: FeatureConfig) -> Judge:

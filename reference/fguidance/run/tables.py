@@ -98,15 +98,13 @@ def load_table(experiment: str, number: int, overrides: Sequence[str] = ()) -> T
     for table in tables:
         if table["number"] == number:
             folder = experiment if len(tables) == 1 else f"{experiment}/table{number}"
-            rows = tuple(_read(row, folder, overrides) for row in table["row"])
-            return Table(number, table["title"], table["num_samples"], rows)
+            rows = []
+            for row in table["row"]:
+                key = row.pop("config")
+                stated = Stated(**{name: float(value) for name, value in row.items()})
+                rows.append(Row(key, load_config(f"{folder}/{key}", overrides), stated))
+            return Table(number, table["title"], table["num_samples"], tuple(rows))
     raise ValueError(f"{experiment} has no table {number}, but {', '.join(str(one['number']) for one in tables)}")
-
-
-def _read(row: dict[str, str | float], folder: str, overrides: Sequence[str]) -> Row:
-    key = str(row["config"])
-    stated = {name: float(value) for name, value in row.items() if name != "config"}
-    return Row(key, load_config(f"{folder}/{key}", overrides), Stated(**stated))
 
 
 def measured(folder: Path) -> Measures | None:

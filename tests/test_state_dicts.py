@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fguidance.weights import fill, read_state_dict, require_shapes
+from fguidance.state_dicts import fill, read_state_dict, require_shapes
 
 
 @pytest.fixture
@@ -73,3 +73,28 @@ def test_messages_name_a_few_and_count_the_others() -> None:
         require_shapes({}, expected, "it")
     with pytest.raises(ValueError, match=r"it has other shapes: layer4 is \(2,\) and not \(1,\)$"):
         require_shapes({name: torch.zeros(1 + (name == "layer4")) for name in expected}, expected, "it")
+
+
+def test_counters_of_batches_may_be_missing_and_nothing_else() -> None:
+    with torch.device("meta"):
+        network, again = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    state = {name: torch.ones(3) for name in ("weight", "bias", "running_mean", "running_var")}
+    assert fill(network, state, "it").num_batches_tracked.item() == 0
+    assert len(state) == 4
+    with pytest.raises(ValueError, match=r"it lacks running_var$"):
+        fill(again, {name: tensor for name, tensor in state.items() if name != "running_var"}, "it")
+
+
+def test_what_holds_no_state_dict(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="must be a mapping of tensors or a path, not int"):
+        read_state_dict(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="'a' is int"):
+        read_state_dict({"a": 3})  # type: ignore[dict-item]
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        read_state_dict(tmp_path / "missing.pth")
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    with pytest.raises(TypeError, match="must hold a mapping of names to tensors, not list"):
+        read_state_dict(tmp_path / "list.pth")
+    (tmp_path / "corrupt.pth").write_bytes(b"not weights")
+    with pytest.raises(ValueError, match="cannot be read as weights"):
+        read_state_dict(tmp_path / "corrupt.pth")

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from fguidance.weights import StateDict, fill, read_state_dict
+from fguidance.inputs import require_whole
+from fguidance.state_dicts import StateDict, fill, read_state_dict
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,7 @@ class SmallShape:
     def __post_init__(self) -> None:
         """Raise ValueError on a shape that no such network has."""
         for name, number in asdict(self).items():
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, not {number!r}")
+            require_whole(name, number)
         if self.image_size % 4:
             raise ValueError(f"image_size must be a multiple of 4, not {self.image_size}")
 
@@ -65,9 +65,7 @@ class SmallClassifier(nn.Module):
         return logits
 
 
-def load_small_classifier(
-    state_dict_or_path: StateDict | str | os.PathLike[str], shape: SmallShape
-) -> SmallClassifier:
+def load_small_classifier(state_dict_or_path: StateDict | str | os.PathLike[str], shape: SmallShape) -> SmallClassifier:
     """A small classifier with given weights.
 
     Args:

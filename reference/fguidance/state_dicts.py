@@ -86,7 +86,8 @@ def fill(network: Network, state: StateDict, what: str) -> Network:
 
     Args:
         network: without storage.
-        state: exactly its parameters and buffers; they are taken over and not copied.
+        state: exactly its parameters and buffers; they are taken over and not copied. Counters of batches, which only
+            training uses and older files have not, may be missing.
         what: the network, for messages.
 
     Returns:
@@ -95,6 +96,9 @@ def fill(network: Network, state: StateDict, what: str) -> Network:
     Raises:
         ValueError: as `require_shapes`.
     """
-    require_shapes(state, {name: tensor.shape for name, tensor in network.state_dict().items()}, what)
+    own = network.state_dict()
+    counters = [name for name in own if name.rpartition(".")[2] == "num_batches_tracked" and name not in state]
+    state = dict(state) | {name: torch.zeros((), dtype=torch.int64) for name in counters}
+    require_shapes(state, {name: tensor.shape for name, tensor in own.items()}, what)
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval().requires_grad_(False)

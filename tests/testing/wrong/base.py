@@ -17,6 +17,15 @@ def found_by(*checks):
     return register
 
 
+def changes(module):
+    """Make a function that adds a class to `WRONG` which differs from another in some parts."""
+
+    def change(base, name, *checks, doc=None, **parts):
+        return found_by(*checks)(type(name, (base,), {"__module__": module, "__doc__": doc, **parts}))
+
+    return change
+
+
 class KL:
     generator = "t*log(t)"
 

@@ -10,7 +10,9 @@ import mpmath
 import numpy as np
 import torch
 
-from tests.testing.wrong.base import KL, ReverseKL, Undeclared, found_by
+from tests.testing.wrong.base import KL, ReverseKL, Undeclared, changes, found_by
+
+change = changes(__name__)
 
 
 @found_by("a_batch_is_its_members")
@@ -76,10 +78,8 @@ class ClampsTheTargetsOfABatchInNumpy:
         return np.exp(log_p) - np.exp(log_q)
 
 
-@found_by("autograd_of_a_batch_is_that_of_its_members")
-class DetachedInABatch(Undeclared):
-    def value(self, log_p, log_q):
-        return super().value(log_p.detach() if log_p.ndim > 1 else log_p, log_q)
+change(Undeclared, "DetachedInABatch", "autograd_of_a_batch_is_that_of_its_members",
+       value=lambda self, log_p, log_q: Undeclared.value(self, log_p.detach() if log_p.ndim > 1 else log_p, log_q))
 
 
 @found_by("autograd_of_a_batch_is_that_of_its_members")
@@ -96,32 +96,20 @@ class HidesNanBehindTheFirst(KL):
         return terms[..., 0] + terms[..., 1:].nan_to_num().sum(-1)
 
 
-@found_by("nan_is_not_hidden")
-class DropsNanOfTheTarget(ReverseKL):
-    def value(self, log_p, log_q):
-        return (log_q.exp() * (log_q - log_p)).nansum(-1)
+change(ReverseKL, "DropsNanOfTheTarget", "nan_is_not_hidden",
+       value=lambda self, log_p, log_q: (log_q.exp() * (log_q - log_p)).nansum(-1))
 
 
 def _when_compiled(factor):
     return factor if torch.compiler.is_compiling() else 1
 
 
-@found_by("compiling_gives_the_same")
-class ValueOtherwiseWhenCompiled(KL):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q) * _when_compiled(2)
-
-
-@found_by("compiling_gives_the_same")
-class WeightOtherwiseWhenCompiled(KL):
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q) * _when_compiled(2)
-
-
-@found_by("compiling_gives_the_same")
-class ForceOtherwiseWhenCompiled(KL):
-    def logit_gradient(self, logits, log_q):
-        return super().logit_gradient(logits, log_q) * _when_compiled(2)
+change(KL, "ValueOtherwiseWhenCompiled", "compiling_gives_the_same",
+       value=lambda self, log_p, log_q: KL.value(self, log_p, log_q) * _when_compiled(2))
+change(KL, "WeightOtherwiseWhenCompiled", "compiling_gives_the_same",
+       weight=lambda self, log_p, log_q: KL.weight(self, log_p, log_q) * _when_compiled(2))
+change(KL, "ForceOtherwiseWhenCompiled", "compiling_gives_the_same",
+       logit_gradient=lambda self, logits, log_q: KL.logit_gradient(self, logits, log_q) * _when_compiled(2))
 
 
 @found_by("surroundings_are_left_alone")
@@ -195,12 +183,9 @@ class TimeBeforeBatch(Undeclared):
         return value.mT if value.ndim == 2 else value
 
 
-@found_by("a_batch_is_its_members")
-class ClassesInTheMiddle(Undeclared):
-    """Images, batch x classes x height, where there are three axes."""
-
-    def value(self, log_p, log_q):
-        return (log_p.exp() * (log_p - log_q)).sum(1 if log_p.ndim == 3 else -1)
+change(Undeclared, "ClassesInTheMiddle", "a_batch_is_its_members",
+       doc="Images, batch x classes x height, where there are three axes.",
+       value=lambda self, log_p, log_q: (log_p.exp() * (log_p - log_q)).sum(1 if log_p.ndim == 3 else -1))
 
 
 @found_by("a_batch_is_its_members")

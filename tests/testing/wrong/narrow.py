@@ -3,7 +3,9 @@
 import torch
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, ReverseKL, TotalVariation, Undeclared, found_by
+from tests.testing.wrong.base import KL, ReverseKL, TotalVariation, Undeclared, changes, found_by
+
+change = changes(__name__)
 
 IN_HALF = ("float16", "bfloat16", "float32", "float64")
 
@@ -18,16 +20,10 @@ class WeightOfHalf(InHalf):
         return super().weight(log_p, log_q) * (1.2 if log_p.dtype == torch.float16 else 1)
 
 
-@found_by("dtypes_agree")
-class ValueOfHalf(InHalf):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q) * (1.1 if log_p.dtype == torch.float16 else 1)
-
-
-@found_by("dtypes_agree")
-class WeightOfBrainFloat(InHalf):
-    def weight(self, log_p, log_q):
-        return log_p.exp() - log_q.exp() * (0.9 if log_p.dtype == torch.bfloat16 else 1)
+change(InHalf, "ValueOfHalf", "dtypes_agree",
+       value=lambda self, log_p, log_q: InHalf.value(self, log_p, log_q) * (1.1 if log_p.dtype == torch.float16 else 1))
+change(InHalf, "WeightOfBrainFloat", "dtypes_agree",
+       weight=lambda self, log_p, log_q: log_p.exp() - log_q.exp() * (0.9 if log_p.dtype == torch.bfloat16 else 1))
 
 
 @found_by("dtypes_agree")

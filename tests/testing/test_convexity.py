@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 import fguidance as fg
 from derivations.divergences import DIVERGENCES
-from fguidance import convexity
-from fguidance.convexity import certify_convexity
-from fguidance.parsing import parse_generator, t
-from fguidance.symbolic import check_generator
+from fguidance.testing import convexity
+from fguidance.testing.convexity import certify_convexity
+from fguidance.testing.exact import as_generator, parse_generator, t
 
 VALUES = (-1.5, -1.0, -0.5, 0.125, 0.25, 0.5, 0.75, 1.5, 2.0, 3.0)
 
@@ -88,8 +87,7 @@ class TestRefuted:
 
     @pytest.mark.parametrize("text", NARROW)
     def test_a_window_that_a_grid_misses(self, text: str) -> None:
-        generator = parse_generator(text)
-        check_generator(generator)
+        generator = as_generator(text)
         found = certify_convexity(generator)
         assert found.status == "refuted"
         assert found.balls > 1

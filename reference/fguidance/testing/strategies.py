@@ -3,6 +3,7 @@
 Hypothesis draws what decides about an example, its kind and its number of classes, and one seed for its numbers.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -149,6 +150,7 @@ def logits(
     return st.builds(made, st.sampled_from(kinds), SEEDS)
 
 
+@functools.cache  # Hypothesis validates a strategy once
 def cases(
     dtype: torch.dtype = torch.float64,
     largest_spread: float = 30.0,
@@ -168,6 +170,7 @@ def cases(
     return st.builds(made, st.sampled_from(classes), st.sampled_from(kinds), SEEDS)
 
 
+@functools.cache
 def pairs(
     classes: tuple[int, ...] = (2, 3, 5), largest_spread: float = 6.0, dtype: torch.dtype = torch.float64
 ) -> st.SearchStrategy[Pair]:
@@ -182,6 +185,7 @@ def pairs(
     return st.builds(made, st.sampled_from(classes), st.sampled_from((0.5, 2.0, largest_spread)), SEEDS)
 
 
+@functools.cache
 def near_pairs(dtype: torch.dtype = torch.float64) -> st.SearchStrategy[Pair]:
     """Two distributions over 3 or 201 classes whose log-ratios are between 1e-3 and 1e-1, rounded to `dtype`.
 
@@ -201,6 +205,7 @@ def near_pairs(dtype: torch.dtype = torch.float64) -> st.SearchStrategy[Pair]:
     return st.builds(made, st.sampled_from((1e-3, 1e-2, 1e-1)), st.integers(2, 8), st.sampled_from((1, 100)))
 
 
+@functools.cache
 def log_ratios(largest: float = 300.0) -> st.SearchStrategy[float]:
     """Log-ratios u = log p - log q of either sign and every size from 1e-8 to `largest`, and 0."""
     smallest, steps = math.log(1e-8), 1 << 15  # whole numbers are drawn more evenly than floating-point ones

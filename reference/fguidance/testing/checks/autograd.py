@@ -29,7 +29,7 @@ meant_for_autograd = needs(
 DIFFERENTIABLE = (with_value, torch_only, meant_for_autograd, autograd_runs)
 
 
-@check(common.with_leading_axes, torch_only, share=0.4)
+@check(common.with_leading_axes, torch_only, share=0.3)
 def recording_gradients_changes_nothing(subject: Subject, example: Example) -> None:
     """The same numbers come out under torch.no_grad, and where the logits or the target want a gradient."""
     for name, function in subject.parts.items():

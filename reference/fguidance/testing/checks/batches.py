@@ -28,7 +28,7 @@ def _batch(subject: Subject, name: str, two: Two, rows: int) -> tuple[Tensor, Te
     return first, log_q
 
 
-@check(_rows_with_zeros, share=0.5)
+@check(_rows_with_zeros, share=0.4)
 def a_batch_is_its_members(subject: Subject, example: tuple[Two, int]) -> None:
     """Any leading batch shape gives what its members give alone, in whatever order they lie in memory."""
     for name, function in subject.parts.items():

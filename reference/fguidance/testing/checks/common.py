@@ -1,5 +1,6 @@
 """What several checks share: conditions, examples in every dtype and shape, and which examples are given up."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -92,6 +93,7 @@ def two_cases(subject: Subject) -> st.SearchStrategy[Two]:
     return two_cases_in(subject.widest)
 
 
+@functools.cache
 def two_cases_in(
     dtype: torch.dtype, classes: tuple[int, ...] = (2, 3, 5), zeros: bool = False
 ) -> st.SearchStrategy[Two]:

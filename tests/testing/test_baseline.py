@@ -206,9 +206,9 @@ class TestFile:
     @pytest.mark.parametrize(
         ("change", "message"),
         (
-            (lambda about: {**about, "format": "something"}, "has the format 'something'"),
-            (lambda about: {**about, "schema": 3}, "has the schema 3, not 2"),
-            (lambda about: {**about, "name": "yours"}, "has the name 'yours', not 'mine'"),
+            (lambda about: {**about, "format": "something"}, "is 'something' of schema 2; this version reads"),
+            (lambda about: {**about, "schema": 3}, "of schema 3; this version reads"),
+            (lambda about: {**about, "name": "yours"}, "was recorded of 'yours', not of 'mine'"),
             (lambda about: {"format": "x"}, "damaged or another file: KeyError"),
             (lambda about: {**about, "cases": None}, "is damaged: TypeError"),
             (lambda about: {**about, "cases": [], "kinds": {}}, "is damaged: ValueError: .* no entry"),

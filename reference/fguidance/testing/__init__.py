@@ -18,18 +18,6 @@ from fguidance.testing.strategies import Case, Pair, cases, log_ratios, logits, 
 from fguidance.testing.suite import check_divergence
 
 __all__ = [
-    "Case",
-    "Declaration",
-    "DivergenceFailed",
-    "Pair",
-    "Record",
-    "Report",
-    "cases",
-    "check_divergence",
-    "log_ratios",
-    "logits",
-    "pairs",
-    "parametrize_with_checks",
-    "strategies",
-    "targets",
-]
+    "Case", "Declaration", "DivergenceFailed", "Pair", "Record", "Report", "cases", "check_divergence", "log_ratios",
+    "logits", "pairs", "parametrize_with_checks", "strategies", "targets",
+]  # fmt: skip

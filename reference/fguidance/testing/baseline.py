@@ -134,12 +134,13 @@ def read(path: Path, name: str) -> tuple[dict[str, Any], list[Entry]] | None:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             stored = {key: file[key] for key in file.files}
         about = json.loads(str(stored.pop("about")))
-        format_and_name = about["format"], about["schema"], about["name"]
+        of, schema, recorded = about["format"], about["schema"], about["name"]
     except Exception as error:  # whatever a damaged archive, or another file, makes NumPy raise
         raise ValueError(f"baseline {path} is damaged or another file: {type(error).__name__}: {error}") from error
-    for what, found, wanted in zip(("format", "schema", "name"), format_and_name, (FORMAT, SCHEMA, name), strict=True):
-        if found != wanted:
-            raise ValueError(f"baseline {path} has the {what} {found!r}, not {wanted!r}")
+    if (of, schema) != (FORMAT, SCHEMA):
+        raise ValueError(f"baseline {path} is {of!r} of schema {schema!r}; this version reads {FORMAT!r} of {SCHEMA}")
+    if recorded != name:
+        raise ValueError(f"baseline {path} was recorded of {recorded!r}, not of {name!r}")
     try:
         return about, _entries(about, stored)
     except Exception as error:  # whatever is missing or of another kind

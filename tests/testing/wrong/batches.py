@@ -10,7 +10,7 @@ import mpmath
 import numpy as np
 import torch
 
-from tests.testing.wrong.base import KL, ReverseKL, Undeclared, changes, found_by
+from tests.testing.wrong.base import KL, ReverseKL, Undeclared, after, changes, found_by
 
 change = changes(__name__)
 
@@ -50,11 +50,8 @@ class NeedsAMember(KL):
         return super().weight(log_p, log_q)
 
 
-@found_by("an_empty_batch_gives_an_empty_result")
-class LosesTheEmptyAxis(ReverseKL):
-    def value(self, log_p, log_q):
-        value = super().value(log_p, log_q)
-        return value if value.numel() else value.sum()
+change(ReverseKL, "LosesTheEmptyAxis", "an_empty_batch_gives_an_empty_result",
+       value=after(lambda value, log_p, log_q: value if value.numel() else value.sum()))
 
 
 @found_by("inputs_are_not_modified")
@@ -80,13 +77,8 @@ class ClampsTheTargetsOfABatchInNumpy:
 
 change(Undeclared, "DetachedInABatch", "autograd_of_a_batch_is_that_of_its_members",
        value=lambda self, log_p, log_q: Undeclared.value(self, log_p.detach() if log_p.ndim > 1 else log_p, log_q))
-
-
-@found_by("autograd_of_a_batch_is_that_of_its_members")
-class GradientOfTheFirstRow(Undeclared):
-    def value(self, log_p, log_q):
-        value = super().value(log_p, log_q)
-        return torch.cat((value[:1], value[1:].detach())) if value.ndim else value
+change(Undeclared, "GradientOfTheFirstRow", "autograd_of_a_batch_is_that_of_its_members",
+       value=after(lambda value, log_p, log_q: torch.cat((value[:1], value[1:].detach())) if value.ndim else value))
 
 
 @found_by("nan_is_not_hidden")
@@ -174,15 +166,9 @@ class RowsOfTheFirstChunk(Undeclared):
         return super().weight(log_p, log_q[rows])
 
 
-@found_by("a_batch_is_its_members")
-class TimeBeforeBatch(Undeclared):
-    """A result of three axes is returned with the first two changed over, as for sequences."""
-
-    def value(self, log_p, log_q):
-        value = super().value(log_p, log_q)
-        return value.mT if value.ndim == 2 else value
-
-
+change(Undeclared, "TimeBeforeBatch", "a_batch_is_its_members",
+       doc="A result of three axes is returned with the first two changed over, as for sequences.",
+       value=after(lambda value, log_p, log_q: value.mT if value.ndim == 2 else value))
 change(Undeclared, "ClassesInTheMiddle", "a_batch_is_its_members",
        doc="Images, batch x classes x height, where there are three axes.",
        value=lambda self, log_p, log_q: (log_p.exp() * (log_p - log_q)).sum(1 if log_p.ndim == 3 else -1))
@@ -239,11 +225,8 @@ class SetsAnEnvironmentVariable(Undeclared):
         return super().weight(log_p, log_q)
 
 
-@found_by("a_batch_is_its_members")
-class SqueezesABatchOfOne(ReverseKL):
-    def value(self, log_p, log_q):
-        value = super().value(log_p, log_q)
-        return value if value.numel() > 1 else value.squeeze()
+change(ReverseKL, "SqueezesABatchOfOne", "a_batch_is_its_members",
+       value=after(lambda value, log_p, log_q: value if value.numel() > 1 else value.squeeze()))
 
 
 @found_by("a_large_batch_is_its_members")
@@ -309,11 +292,8 @@ class BatchesInDouble(ReverseKL):
         return buffer + super().weight(log_p, log_q)
 
 
-@found_by("a_batch_is_its_members")
-class HidesARowOfNan(ReverseKL):
-    def value(self, log_p, log_q):
-        value = super().value(log_p, log_q)
-        return torch.where(value.isnan(), 0, value) if value.ndim else value
+change(ReverseKL, "HidesARowOfNan", "a_batch_is_its_members",
+       value=after(lambda value, log_p, log_q: torch.where(value.isnan(), 0, value) if value.ndim else value))
 
 
 @found_by("surroundings_are_left_alone")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, Hellinger, Undeclared, changes, found_by
+from tests.testing.wrong.base import KL, Hellinger, Undeclared, after, changes, found_by
 
 change = changes(__name__)
 
@@ -77,11 +77,8 @@ class OnlySometimes(Undeclared):
         return super().weight(log_p, log_q) * (1.001 if self.calls % 7 == 0 else 1)
 
 
-@found_by("compiling_gives_the_same")
-class Noisy(KL):
-    def weight(self, log_p, log_q):
-        weight = super().weight(log_p, log_q)
-        return weight * (1 + 1e-9 * torch.rand_like(weight))
+change(KL, "Noisy", "compiling_gives_the_same",
+       weight=after(lambda weight, log_p, log_q: weight * (1 + 1e-09 * torch.rand_like(weight))))
 
 
 @found_by("force_ignores_a_shift")

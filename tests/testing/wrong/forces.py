@@ -3,7 +3,7 @@
 import torch
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, Hellinger, Undeclared, changes, found_by
+from tests.testing.wrong.base import KL, Hellinger, Undeclared, after, changes, found_by
 
 change = changes(__name__)
 
@@ -99,13 +99,8 @@ class WrongForTies(Undeclared):
 
 change(Undeclared, "ForceClipped", "force_is_gradient_in_the_image",
        logit_gradient=lambda self, logits, log_q: Undeclared.logit_gradient(self, logits, log_q).clamp(-0.25, 0.25))
-
-
-@found_by("force_sums_to_zero")
-class ForceNormalised(Undeclared):
-    def logit_gradient(self, logits, log_q):
-        force = super().logit_gradient(logits, log_q)
-        return force / (force.norm(dim=-1, keepdim=True) + 1e-12)
+change(Undeclared, "ForceNormalised", "force_sums_to_zero",
+       logit_gradient=after(lambda force, logits, log_q: force / (force.norm(dim=-1, keepdim=True) + 1e-12)))
 
 
 @found_by("force_is_that_of_the_weights")

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from tests.testing.wrong.base import KL, ReverseKL, Undeclared, changes, found_by
+from tests.testing.wrong.base import KL, ReverseKL, Undeclared, after, changes, found_by
 
 change = changes(__name__)
 
@@ -108,11 +108,8 @@ class ForceInSingleOfManyClasses(KL):
         return super().logit_gradient(logits, log_q) * (1.1 if wrong else 1)
 
 
-@found_by("inputs_are_not_modified")
-class OverwritesManyClasses(Undeclared):
-    def weight(self, log_p, log_q):
-        weight = super().weight(log_p, log_q)
-        return log_p.copy_(weight).clone() if log_p.shape[-1] > 16 else weight
+change(Undeclared, "OverwritesManyClasses", "inputs_are_not_modified",
+       weight=after(lambda weight, log_p, log_q: log_p.copy_(weight).clone() if log_p.shape[-1] > 16 else weight))
 
 
 @found_by("finite_input_gives_no_nan")

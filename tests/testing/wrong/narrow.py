@@ -3,7 +3,7 @@
 import torch
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, ReverseKL, TotalVariation, Undeclared, changes, found_by
+from tests.testing.wrong.base import KL, ReverseKL, TotalVariation, Undeclared, after, changes, found_by, pq
 
 change = changes(__name__)
 
@@ -43,11 +43,8 @@ class ClampsSingle(KL):
         return value
 
 
-@found_by("autograd_agrees_in_every_dtype")
-class GradientOfSingle(Undeclared):
-    def value(self, log_p, log_q):
-        value = super().value(log_p, log_q)
-        return value if value.dtype == torch.float64 else 2 * value - value.detach()
+change(Undeclared, "GradientOfSingle", "autograd_agrees_in_every_dtype",
+       value=after(lambda value, log_p, log_q: value if value.dtype == torch.float64 else 2 * value - value.detach()))
 
 
 @found_by("weight_is_gradient_of_value")
@@ -56,13 +53,7 @@ class DoubledNearTheKink(TotalVariation):
         return super().weight(log_p, log_q) * torch.where((log_p - log_q).abs() < 0.05, 2, 1)
 
 
-@found_by("weight_is_gradient_of_value")
-class KinkElsewhere(TotalVariation):
-    """Its kink is declared at t = 1, and is at t = 2 as well."""
-
-    def value(self, log_p, log_q):
-        p, q = log_p.exp(), log_q.exp()
-        return ((p - q).abs() / 2 + (p - 2 * q).clamp_min(0)).sum(-1)
-
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q)
+change(TotalVariation, "KinkElsewhere", "weight_is_gradient_of_value",
+       doc="Its kink is declared at t = 1, and is at t = 2 as well.",
+       value=pq(lambda p, q: ((p - q).abs() / 2 + (p - 2 * q).clamp_min(0)).sum(-1)),
+       weight=lambda self, log_p, log_q: TotalVariation.weight(self, log_p, log_q))

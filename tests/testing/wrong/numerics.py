@@ -5,7 +5,7 @@ import math
 import torch
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, Hellinger, ReverseKL, Undeclared, changes, found_by
+from tests.testing.wrong.base import KL, Hellinger, ReverseKL, Undeclared, changes, found_by, pq
 
 change = changes(__name__)
 
@@ -69,13 +69,9 @@ class AddsALot(KL):
         return (p * ((p + 1e-3) / (q + 1e-3)).log()).sum(-1)
 
 
-@found_by("weight_is_zero_at_equality")
-class AddsALotThroughout(AddsALot):
-    generator = None
-
-    def weight(self, log_p, log_q):
-        p, q = log_p.exp(), log_q.exp()
-        return p * (((p + 1e-3) / (q + 1e-3)).log() + p / (p + 1e-3))
+change(AddsALot, "AddsALotThroughout", "weight_is_zero_at_equality",
+       generator=None,
+       weight=pq(lambda p, q: p * (((p + 0.001) / (q + 0.001)).log() + p / (p + 0.001))))
 
 
 @found_by("weight_is_zero_at_equality")
@@ -164,15 +160,10 @@ class OverflowsInHalf:
         return 2 * log_q.exp() * (ratio**2 - ratio)
 
 
-@found_by("finite_input_gives_no_nan")
-class PromisedInHalf(KL):
-    """log(p/q) of probabilities that half precision rounds to 0."""
-
-    declaration = Declaration(dtypes=("float16", "float32", "float64"))
-
-    def weight(self, log_p, log_q):
-        p, q = log_p.exp(), log_q.exp()
-        return p * (p / q).log()
+change(KL, "PromisedInHalf", "finite_input_gives_no_nan",
+       doc="log(p/q) of probabilities that half precision rounds to 0.",
+       declaration=Declaration(dtypes=("float16", "float32", "float64")),
+       weight=pq(lambda p, q: p * (p / q).log()))
 
 
 @found_by("force_matches_high_precision")

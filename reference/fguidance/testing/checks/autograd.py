@@ -5,20 +5,13 @@ import functools
 import torch
 from torch import Tensor
 
+from fguidance.testing import tolerance
 from fguidance.testing.check import check
 from fguidance.testing.checks import common
 from fguidance.testing.checks.common import Example, Two, autograd_runs, needs, torch_only, with_value
 from fguidance.testing.strategies import Case
 from fguidance.testing.subject import Subject
-from fguidance.testing.tolerance import (
-    Violation,
-    eps,
-    further,
-    require_close,
-    require_close_if_steep,
-    rounding_of_parts,
-    smallest,
-)  # fmt: skip
+from fguidance.testing.tolerance import Violation, eps, require_close, require_close_if_steep
 
 ULPS = 8.0
 """Per step, in which a dtype may differ from a wider one."""
@@ -83,10 +76,12 @@ def autograd_agrees_in_every_dtype(subject: Subject, case: Case) -> None:
     if not float(weight.abs().max()) < torch.finfo(dtype).max / 2**10:
         return  # beyond the range of the dtype there is no gradient
     found = _gradient_under_way(subject, case.logits, case.log_q, torch.tensor(2.0, dtype=dtype))
-    expected = _gradient(subject, case.logits.to(wide), case.log_q.to(wide))
-    allowed = rounding_of_parts("logit_gradient", case.logits, case.log_q, weight, ULPS, scale=subject.scale)
-    moved = functools.partial(_gradient, subject, case.logits.to(wide), further(case.log_p, case.log_q).to(wide))
-    require_close_if_steep(f"the gradient of the value in {dtype}", found, expected, allowed + smallest(dtype), moved)
+    logits, log_q = case.logits.to(wide), case.log_q.to(wide)
+    expected = _gradient(subject, logits, log_q)
+    allowed = tolerance.rounding_of_parts("logit_gradient", case.logits, case.log_q, weight, ULPS, scale=subject.scale)
+    moved = functools.partial(_gradient, subject, logits, tolerance.further(case.log_p, case.log_q).to(wide))
+    allowed = allowed + tolerance.smallest(dtype)
+    require_close_if_steep(f"the gradient of the value in {dtype}", found, expected, allowed, moved)
 
 
 @check(common.in_dtypes, *DIFFERENTIABLE, share=0.4)

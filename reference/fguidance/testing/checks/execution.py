@@ -10,21 +10,13 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fguidance.testing import strategies, surroundings
+from fguidance.testing import strategies, surroundings, tolerance
 from fguidance.testing.check import check
 from fguidance.testing.checks import common
 from fguidance.testing.checks.common import Example, Two, first_argument, repeated
 from fguidance.testing.strategies import Case
 from fguidance.testing.subject import Function, Subject
-from fguidance.testing.tolerance import (
-    Violation,
-    eps,
-    further,
-    require_close,
-    require_close_if_steep,
-    rounding_of_parts,
-    smallest,
-)  # fmt: skip
+from fguidance.testing.tolerance import Violation, eps, require_close, require_close_if_steep
 
 ULPS_OF_HALF, ULPS_OF_SINGLE = 2.0, 32.0
 """Per step, in which a dtype may differ from a wider one. Half precision has few digits: it is held to them."""
@@ -68,9 +60,9 @@ def dtypes_agree(subject: Subject, case: Case) -> None:
         argument = first_argument(name, case.logits)
         found = function(argument, case.log_q.clone())
         expected = function(argument.to(wide), case.log_q.to(wide))
-        allowed = rounding_of_parts(name, argument, case.log_q, weight, ulps, gauge, subject.scale)
-        moved = functools.partial(function, argument.to(wide), further(case.log_p, case.log_q).to(wide))
-        allowed = allowed + smallest(argument.dtype)
+        allowed = tolerance.rounding_of_parts(name, argument, case.log_q, weight, ulps, gauge, subject.scale)
+        moved = functools.partial(function, argument.to(wide), tolerance.further(case.log_p, case.log_q).to(wide))
+        allowed = allowed + tolerance.smallest(argument.dtype)
         require_close_if_steep(f"{name} in {argument.dtype}", found, expected, allowed, moved)
 
 

@@ -12,17 +12,7 @@ from torch import Tensor
 from fguidance.testing import strategies
 from fguidance.testing.check import check
 from fguidance.testing.checks import common
-from fguidance.testing.checks.common import (
-    autograd_runs,
-    away_from_kinks,
-    away_from_quick_bends,
-    first_argument,
-    in_double,
-    single_or_double,
-    torch_only,
-    with_force,
-    with_value,
-)  # fmt: skip
+from fguidance.testing.checks.common import away_from_kinks, single_or_double, torch_only, with_force, with_value
 from fguidance.testing.strategies import Case, Pair
 from fguidance.testing.subject import Subject, force_of_weights
 from fguidance.testing.tolerance import Violation, conditioning, eps, require_close, rounding_of_parts, smallest
@@ -185,7 +175,7 @@ def _far_apart(_: Subject) -> st.SearchStrategy[Pair]:
     return st.builds(made, st.sampled_from((1.0, 4.0, 15.0)), strategies.SEEDS)
 
 
-@check(_far_apart, with_value, torch_only, in_double, autograd_runs)
+@check(_far_apart, with_value, torch_only, common.in_double, common.autograd_runs)
 def weight_is_gradient_in_the_log_probabilities(subject: Subject, pair: Pair) -> None:
     """Class by class, the gradient of the value in log p is the weight, but for one multiple of p for all classes."""
     away_from_kinks(subject, pair.log_p, pair.log_q)
@@ -207,7 +197,7 @@ def value_changes_as_the_weights_say(subject: Subject, case: Case) -> None:
     """Along a line of logits the value really changes as w - p sum(w) says: a detached term would deceive autograd."""
     case, size = _within_range(subject, case)
     away_from_kinks(subject, case.log_p, case.log_q, 4 * STEP[case.logits.dtype])
-    away_from_quick_bends(subject, case)
+    common.away_from_quick_bends(subject, case)
     direction = torch.cos(torch.arange(len(case.logits), dtype=case.logits.dtype))
     expected = (direction * force_of_weights(case.log_p, _weights(subject, case))).sum()
     slope = functools.partial(_slope_along, subject, case, direction)
@@ -219,9 +209,9 @@ def value_changes_as_the_weights_say(subject: Subject, case: Case) -> None:
 def force_is_that_of_the_weights(subject: Subject, case: Case) -> None:
     """The logit gradient is w - p sum(w)."""
     away_from_kinks(subject, case.log_p, case.log_q)
-    away_from_quick_bends(subject, case)
+    common.away_from_quick_bends(subject, case)
     found = subject.force(case.logits.clone(), case.log_q)
-    weights = subject.weight(first_argument("weight", case.logits), case.log_q.clone()).double()
+    weights = subject.weight(common.first_argument("weight", case.logits), case.log_q.clone()).double()
     if not bool(weights.isfinite().all()):
         return  # beyond the range of the dtype there is nothing to compare
     scale = max(subject.scale, float(weights.abs().max())) * (100 + float(case.logits.max() - case.logits.min()))
@@ -231,7 +221,7 @@ def force_is_that_of_the_weights(subject: Subject, case: Case) -> None:
 
 @check(
     lambda subject: strategies.cases(subject.widest, classes=(3,), largest_spread=10.0),
-    with_value, torch_only, single_or_double, autograd_runs, share=0.3,
+    with_value, torch_only, single_or_double, common.autograd_runs, share=0.3,
 )  # fmt: skip
 def force_is_gradient_in_the_image(subject: Subject, case: Case) -> None:
     """Through a classifier, the force is the gradient of the divergence in the image (one vector-Jacobian product)."""

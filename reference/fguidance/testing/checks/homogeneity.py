@@ -12,14 +12,7 @@ from fguidance.testing.checks import common
 from fguidance.testing.checks.common import with_value
 from fguidance.testing.strategies import Case, Pair
 from fguidance.testing.subject import Subject
-from fguidance.testing.tolerance import (
-    Violation,
-    conditioning,
-    eps,
-    further,
-    require_close,
-    require_close_if_steep,
-)  # fmt: skip
+from fguidance.testing.tolerance import Violation, conditioning, eps, further, require_close, require_close_if_steep
 
 Numbers = tuple[float, float, float, float]
 TINY = (1e-6, 1e-12, 1e-20, 1e-40)

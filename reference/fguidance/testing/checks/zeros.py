@@ -7,14 +7,7 @@ from torch import Tensor
 from fguidance.testing import exact, strategies
 from fguidance.testing.check import check
 from fguidance.testing.checks import common
-from fguidance.testing.checks.common import (
-    autograd_runs,
-    away_from_kinks,
-    away_from_quick_bends,
-    first_argument,
-    with_value,
-    zeros_are_allowed,
-)  # fmt: skip
+from fguidance.testing.checks.common import away_from_kinks, first_argument, with_value, zeros_are_allowed
 from fguidance.testing.strategies import Case
 from fguidance.testing.subject import Function, Subject, force_of_weights
 from fguidance.testing.tolerance import Violation, eps, require_close
@@ -32,7 +25,7 @@ def _cases(subject: Subject) -> common.Cases:
 def zeros_in_the_target_are_handled(subject: Subject, case: Case) -> None:
     """A target that is 0 for some classes gives no NaN and the right numbers, or is refused with a ValueError."""
     away_from_kinks(subject, case.log_p, case.log_q)
-    away_from_quick_bends(subject, case)
+    common.away_from_quick_bends(subject, case)
     weights = _weights_at_zeros(subject, case)
     for name, function in subject.parts.items():
         try:
@@ -86,7 +79,7 @@ def _limit(function: Function, case: Case) -> Tensor | None:
     return found if bool(found.isfinite().all()) else None
 
 
-@check(_cases, with_value, zeros_are_allowed, autograd_runs)
+@check(_cases, with_value, zeros_are_allowed, common.autograd_runs)
 def autograd_runs_at_zeros_in_the_target(subject: Subject, case: Case) -> None:
     """Where the target is 0 for some classes, autograd of the value still gives the force of the weights."""
     away_from_kinks(subject, case.log_p, case.log_q)

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 import fguidance as fg
+from fguidance.testing import Record
 from fguidance.testing.check import CHECKS
-from fguidance.testing.record import Record
 from fguidance.testing.runner import run_check
 from fguidance.testing.subject import as_subject
 

@@ -10,8 +10,8 @@ import torch
 from scipy.special import logsumexp, rel_entr, xlogy
 
 import fguidance as fg
-from fguidance.symbolic import t
 from fguidance.testing import Declaration
+from fguidance.testing.exact import t
 
 LOG_2 = math.log(2)
 

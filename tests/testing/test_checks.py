@@ -7,10 +7,9 @@ import pytest
 import sympy as sp
 import torch
 
-from fguidance.symbolic import t
-from fguidance.testing import check_divergence
+from fguidance.testing import Record, check_divergence
 from fguidance.testing.check import CHECKS
-from fguidance.testing.record import Record
+from fguidance.testing.exact import t
 from fguidance.testing.runner import run_check
 from fguidance.testing.strategies import Case
 from fguidance.testing.subject import as_subject
@@ -25,7 +24,7 @@ def _record(source: object, check: str, **declared: object) -> object:
 
 
 def test_a_weight_that_is_no_divergence_is_found_by_its_degree() -> None:
-    failures = check_divergence("js_printed", max_examples=30).failures
+    failures = check_divergence("js_printed", max_examples=3).failures
     assert [record.check for record in failures] == ["weight_is_homogeneous"]
 
 
@@ -158,6 +157,38 @@ def test_a_plain_program_may_overflow_in_a_power_but_not_anywhere() -> None:
 
     assert record(1e200).status == "passed"
     assert record(1e30).status == "failed"
+
+
+@pytest.mark.parametrize("name", ("js", "pearson"))
+@pytest.mark.parametrize(
+    ("check", "part", "ulps", "status"),
+    (
+        ("weight_matches_high_precision", "weight", 4, "passed"),
+        ("weight_matches_high_precision", "weight", 400, "failed"),
+        ("force_matches_high_precision", "logit_gradient", 4, "passed"),
+        ("force_matches_high_precision", "logit_gradient", 4000, "failed"),
+        ("force_is_right_at_saturation", "logit_gradient", 100, "passed"),
+    ),
+)  # fmt: skip
+def test_this_librarys_own_are_held_to_what_is_promised(
+    name: str, check: str, part: str, ulps: int, status: str
+) -> None:
+    assert _off_by(ulps, name, check, part).status == status
+
+
+def test_the_exact_ones_are_held_to_more() -> None:
+    assert _off_by(12, "js", "weight_matches_high_precision", "weight").status == "failed"
+    assert _off_by(400, "js", "force_is_right_at_saturation", "logit_gradient").status == "failed"
+
+
+def _off_by(ulps: int, name: str, check: str, part: str) -> Record:
+    subject = as_subject(name)
+
+    def scaled(first: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
+        found = subject.parts[part](first, log_q)
+        return found * (1 + ulps * torch.finfo(found.dtype).eps)
+
+    return run_check(CHECKS[check], replace(subject, parts={**subject.parts, part: scaled}), max_examples=50)
 
 
 class _Blind(ForwardKL):

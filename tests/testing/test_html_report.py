@@ -14,9 +14,8 @@ import pytest
 import torch
 
 from fguidance.testing import Declaration, Record, Report, check_divergence
-from fguidance.testing.html_report import render
-from fguidance.testing.html_report_curves import LOG_ODDS, force_curve, weight_curve
-from fguidance.testing.html_report_figures import pictures
+from fguidance.testing.html_figures import LOG_ODDS, curve, pictures
+from fguidance.testing.report import render
 from fguidance.testing.subject import as_subject
 
 HARMLESS = {
@@ -136,18 +135,16 @@ def test_pictures_are_svg_with_a_description(page: Page) -> None:
 
 
 def test_a_failure_shows_in_the_curves_and_the_error() -> None:
-    weights = weight_curve(as_subject(Doubled), 0.9, torch.float64)
-    assert weights.expected is not None
-    assert weights.error is not None
+    weights = curve(as_subject(Doubled), "weight", 0.9, torch.float64)
     middle = LOG_ODDS.index(0.0)
     assert weights.found[middle] == pytest.approx(2 * weights.expected[middle])
     assert min(weights.error) > 1e10
 
 
-@pytest.mark.parametrize("source", ("js", HellingerInNumPy, "t*log(t)"))
-@pytest.mark.parametrize("curve", (weight_curve, force_curve))
-def test_curves_of_right_ones_are_the_generators(source: object, curve: object) -> None:
-    found = curve(as_subject(source), 0.9, torch.float64)  # type: ignore[operator]
+@pytest.mark.parametrize("source", ("js", HellingerInNumPy))
+@pytest.mark.parametrize("what", ("weight", "force"))
+def test_curves_of_right_ones_are_the_generators(source: object, what: str) -> None:
+    found = curve(as_subject(source), what, 0.9, torch.float64)
     assert max(found.error) < 100
     assert found.found == pytest.approx(found.expected, rel=1e-9, abs=1e-12)
 
@@ -155,10 +152,10 @@ def test_curves_of_right_ones_are_the_generators(source: object, curve: object) 
 def test_without_generator_or_force_and_where_it_raises() -> None:
     subject = as_subject(Bare)
     assert [picture.title for picture in pictures(subject)] == ["Weight", "Force"]
-    curve = weight_curve(subject, 0.5, torch.float64)
-    assert np.isnan(curve.found[0])
-    assert curve.expected is None
-    assert np.isfinite(curve.found[-1])
+    found = curve(subject, "weight", 0.5, torch.float64)
+    assert np.isnan(found.found[0])
+    assert found.expected == []
+    assert np.isfinite(found.found[-1])
 
 
 def test_a_report_without_subject_and_several_on_a_page() -> None:
@@ -168,14 +165,6 @@ def test_a_report_without_subject_and_several_on_a_page() -> None:
     assert told.text.count("Every check") == 2
     assert "Passed" in told.text
     assert "What failed" not in told.text
-
-
-def test_matplotlib_is_left_as_it_was(wrong: Report) -> None:
-    with mpl.rc_context({"lines.linewidth": 9.0, "text.usetex": True}):
-        before, backend = dict(mpl.rcParams), mpl.get_backend()
-        wrong.to_html()
-        assert dict(mpl.rcParams) == before
-        assert mpl.get_backend() == backend
 
 
 def test_matplotlib_is_loaded_for_a_figure_only_and_pyplot_never() -> None:
@@ -189,11 +178,15 @@ def test_matplotlib_is_loaded_for_a_figure_only_and_pyplot_never() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_written_over_an_older_one_and_the_same_each_time(wrong: Report, html: str, tmp_path: Path) -> None:
+def test_written_over_an_older_one_the_same_each_time_and_matplotlib_left_as_it_was(
+    wrong: Report, html: str, tmp_path: Path
+) -> None:
     path = tmp_path / "report.html"
     path.write_text("older")
-    assert wrong.write_html(str(path)) == path
+    with mpl.rc_context({"lines.linewidth": 9.0, "text.usetex": True}):
+        before, backend = dict(mpl.rcParams), mpl.get_backend()
+        assert wrong.write_html(str(path)) == path
+        assert (dict(mpl.rcParams), mpl.get_backend()) == (before, backend)
     assert path.read_text(encoding="utf-8") == html
-    made = Report("by hand", wrong.records)
     with pytest.raises(OSError, match="No such file"):
-        made.write_html(tmp_path / "none" / "report.html")
+        Report("by hand", wrong.records).write_html(tmp_path / "none" / "report.html")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import fguidance as fg
-from fguidance.symbolic import t
 from fguidance.testing import Declaration
+from fguidance.testing.exact import t
 from fguidance.testing.subject import as_subject
 
 
@@ -64,7 +64,7 @@ class TestShapes:
     )
     def test_known(self, source: Any, name: str, parts: int, array: str, derived: bool) -> None:
         found = as_subject(source)
-        assert (found.name, len(found.parts()), found.array, found.derived) == (name, parts, array, derived)
+        assert (found.name, len(found.parts), found.array, found.derived) == (name, parts, array, derived)
 
     def test_generators_and_names(self) -> None:
         assert as_subject(InTorch).generator == (t**0.5 - 1) ** 2 or "sqrt" in str(as_subject(InTorch).generator)
@@ -77,7 +77,7 @@ class TestShapes:
         log_p = torch.tensor([0.25, 0.75]).log()
         log_q = torch.tensor([0.5, 0.5]).log()
         for part in ("value", "weight"):
-            found = subject.parts()[part](log_p, log_q)
+            found = subject.parts[part](log_p, log_q)
             assert found.dtype == torch.float32
             torch.testing.assert_close(found, getattr(InTorch(), part)(log_p, log_q))
         assert not subject.differentiable
@@ -132,4 +132,4 @@ class TestRefused:
     def test_a_result_that_is_no_array(self, base: type, result: object) -> None:
         subject = as_subject(type("Wrong", (base,), {"weight": lambda self, log_p, log_q: result}))
         with pytest.raises(TypeError, match="weight must return"):
-            subject.parts()["weight"](torch.zeros(1), torch.zeros(1))
+            subject.parts["weight"](torch.zeros(1), torch.zeros(1))

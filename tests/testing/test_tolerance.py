@@ -1,11 +1,14 @@
-"""What is forgiven, and what is not."""
+"""What is forgiven, and what is not; and the scale of a divergence, read off its values."""
+
+import math
 
 import pytest
 import torch
 from torch import Tensor
 
-from fguidance.testing.check import Violation
-from fguidance.testing.tolerance import further, require_close, require_close_if_steep
+import fguidance as fg
+from fguidance.testing.subject import as_subject
+from fguidance.testing.tolerance import ORDINARY, Violation, further, require_close, require_close_if_steep, scale
 
 
 def _number(value: float) -> Tensor:
@@ -54,3 +57,31 @@ class TestSteep:
             assert torch.equal(further(log_p.to(dtype), log_q.to(dtype)), log_q.to(dtype).double())
         change = further(log_p, log_q) - log_q
         assert bool(((change < 0) & (change > -1e-5)).all())
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+@pytest.mark.parametrize("factor", (1e-30, -1e-7, 1e7, 1e30))
+def test_the_scale_is_that_of_a_multiple(factor: float) -> None:
+    found = scale(lambda log_p, log_q: factor * _kl(log_p, log_q), torch.float64)
+    assert abs(factor) / 2 < found < 4 * abs(factor)
+
+
+def test_registered_ones_are_ordinary_and_a_steep_one_is_not_large() -> None:
+    """The values of the last run from f''(1) to 1e24."""
+    assert {as_subject(name).scale for name in fg.divergence_names()} == {1}
+    assert as_subject("t**30 - 1").scale < ORDINARY
+
+
+@pytest.mark.parametrize("number", (0.0, math.nan, math.inf))
+def test_values_that_tell_nothing(number: float) -> None:
+    assert scale(lambda log_p, log_q: number * log_p.sum(-1), torch.float64) == 1
+
+
+def test_a_value_that_raises_or_is_missing() -> None:
+    def value(log_p: Tensor, log_q: Tensor) -> Tensor:
+        raise RuntimeError
+
+    assert scale(value, torch.float64) == scale(None, torch.float64) == 1

@@ -98,7 +98,7 @@ def understandable(generator: object, work: Callable[[], Result], seconds: float
 def check_generator(generator: sp.Expr, rounding: float = 0.0, kinks: bool = False) -> None:
     """Check that f(1) = 0, and at 241 points from 1e-12 to 1e12 that f'' >= 0 and f' increases from each to the next.
 
-    `fguidance.convexity.certify_convexity` proves what is sampled here.
+    `fguidance.testing.convexity.certify_convexity` proves what is sampled here.
 
     Args:
         generator: f(t), an expression in t with exact numbers.

@@ -12,25 +12,12 @@
 
 from fguidance.testing import strategies
 from fguidance.testing.declaration import Declaration
-from fguidance.testing.parametrize import parametrize_with_checks
-from fguidance.testing.record import Record
-from fguidance.testing.report import DivergenceFailed, Report
+from fguidance.testing.plugin import parametrize_with_checks
+from fguidance.testing.report import DivergenceFailed, Record, Report
 from fguidance.testing.strategies import Case, Pair, cases, log_ratios, logits, pairs, targets
 from fguidance.testing.suite import check_divergence
 
 __all__ = [
-    "Case",
-    "Declaration",
-    "DivergenceFailed",
-    "Pair",
-    "Record",
-    "Report",
-    "cases",
-    "check_divergence",
-    "log_ratios",
-    "logits",
-    "pairs",
-    "parametrize_with_checks",
-    "strategies",
-    "targets",
-]
+    "Case", "Declaration", "DivergenceFailed", "Pair", "Record", "Report", "cases", "check_divergence", "log_ratios",
+    "logits", "pairs", "parametrize_with_checks", "strategies", "targets",
+]  # fmt: skip

@@ -11,17 +11,10 @@ import torch
 from hypothesis import strategies as st
 
 from fguidance.testing.subject import Subject
-from fguidance.testing.surroundings import settings_kept
 
 Body = Callable[[Subject, Any], None]
-
-
-class Violation(AssertionError):
-    """A property does not hold; `evidence` holds the numbers that show it, by name."""
-
-    def __init__(self, message: str, **evidence: object) -> None:
-        super().__init__(message)
-        self.evidence = evidence
+Examples = Callable[[Subject], st.SearchStrategy[Any]]
+Condition = Callable[[Subject], str | None]
 
 
 @dataclass(frozen=True)
@@ -33,53 +26,43 @@ class Check:
         title: the property, as a sentence.
         body: takes a subject and an example; raises `Violation` where the property does not hold.
         examples: the strategy of examples for a subject.
-        applies: None if the check applies to a subject, otherwise the reason why it does not.
-        most_examples: no more than so many examples, for a check that is dear or has one case only.
+        conditions: each gives None if the check applies to a subject, otherwise the reason why it does not.
+        most_examples: the most examples, for a check that is dear or has one case; it is not shrunk.
+        share: of the examples that are asked for; less than 1 where shapes and dtypes matter and numbers do not.
     """
 
     name: str
     title: str
     body: Body
-    examples: Callable[[Subject], st.SearchStrategy[Any]]
-    applies: Callable[[Subject], str | None]
+    examples: Examples
+    conditions: tuple[Condition, ...]
     most_examples: int | None = None
+    share: float = 1.0
+
+    def applies(self, subject: Subject) -> str | None:
+        """None, or the first reason why the check does not apply."""
+        return next((reason for one in self.conditions if (reason := one(subject)) is not None), None)
 
 
 CHECKS: dict[str, Check] = {}
 
 
-def _undone(body: Body) -> Body:
-    """The body with gradients recorded and warnings ignored, which are no mistakes.
-
-    These and all other settings are put back, whatever a subject does to them.
-    """
-
-    @functools.wraps(body)
-    def run(subject: Subject, example: Any) -> None:
-        with settings_kept(), torch.enable_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            body(subject, example)
-
-    return run
-
-
-def _always(subject: Subject) -> None:
-    """The check applies to every subject."""
-
-
 def check(
-    examples: Callable[[Subject], st.SearchStrategy[Any]],
-    applies: Callable[[Subject], str | None] = _always,
-    most_examples: int | None = None,
+    examples: Examples, *conditions: Condition, most_examples: int | None = None, share: float = 1.0
 ) -> Callable[[Body], Body]:
     """Register a function as a check: its name is the check's, the first line of its docstring the title."""
 
     def register(body: Body) -> Body:
+        @functools.wraps(body)
+        def run(subject: Subject, example: Any) -> None:
+            with torch.enable_grad(), warnings.catch_warnings():  # a warning is no mistake
+                warnings.simplefilter("ignore")
+                body(subject, example)
+
         title = (inspect.getdoc(body) or "").splitlines()[0]
-        name = body.__name__
-        if name in CHECKS:
-            raise ValueError(f"a check named {name!r} is already registered")
-        CHECKS[name] = Check(name, title, _undone(body), examples, applies, most_examples)
+        if body.__name__ in CHECKS:
+            raise ValueError(f"a check named {body.__name__!r} is already registered")
+        CHECKS[body.__name__] = Check(body.__name__, title, run, examples, conditions, most_examples, share)
         return body
 
     return register

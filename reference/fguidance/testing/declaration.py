@@ -32,7 +32,7 @@ class Declaration:
         precision: ``"plain"`` asks for what ordinary rounding leaves: a value to a few ulps of 1, a force to a few
             ulps of the largest weight, log-ratios as large as the cube of the ratio can be held. ``"faithful"`` asks
             for the leading digits of the value however close p is to q, and of the force however one-hot p is. None
-            stands for faithful where this library derived the divergence, else plain.
+            stands for faithful where this library promises it of its own divergences, else plain.
         array: the library of the arrays it takes, found by trying where None.
         expected_failures: check name to the reason why that check must fail; a check that then passes is a failure.
     """
@@ -53,17 +53,21 @@ class Declaration:
 
     def __post_init__(self) -> None:
         """Raise ValueError on an entry that is not one of those above."""
-        for name in ("symmetric", "bounded", "full_support"):
-            _require_choice(name, getattr(self, name), (None, True, False))
-        for name in ("smooth", "differentiable"):
-            _require_choice(name, getattr(self, name), (True, False))
+        choices: dict[str, tuple[object, ...]] = {
+            **dict.fromkeys(("symmetric", "bounded", "full_support"), (None, True, False)),
+            **dict.fromkeys(("smooth", "differentiable"), (True, False)),
+            "saturation": (None, "vanishes", "stays", "grows"),
+            "precision": (None, "plain", "faithful"),
+            "array": (None, "torch", "numpy"),
+        }
+        for name, allowed in choices.items():
+            value = getattr(self, name)
+            if not any(value is one or (isinstance(one, str) and value == one) for one in allowed):
+                raise ValueError(f"{name} must be one of {allowed}, not {value!r}")
         if not _is_finite(self.gauge):
             raise ValueError(f"gauge must be a finite number, f'(1), not {self.gauge!r}")
         if not isinstance(self.kinks, tuple) or not all(_is_finite(kink) and kink > 0 for kink in self.kinks):
             raise ValueError(f"kinks must be a tuple of numbers t > 0, not {self.kinks!r}")
-        _require_choice("saturation", self.saturation, (None, "vanishes", "stays", "grows"))
-        _require_choice("precision", self.precision, (None, "plain", "faithful"))
-        _require_choice("array", self.array, (None, "torch", "numpy"))
         if not isinstance(self.dtypes, tuple) or not self.dtypes or not set(self.dtypes) <= set(DTYPES):
             raise ValueError(f"dtypes must be some of {', '.join(DTYPES)}, not {self.dtypes!r}")
         if not isinstance(self.expected_failures, Mapping) or not all(self.expected_failures.values()):
@@ -84,8 +88,3 @@ class Declaration:
 
 def _is_finite(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _require_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    if not any(value is choice or (isinstance(choice, str) and value == choice) for choice in choices):
-        raise ValueError(f"{name} must be one of {choices}, not {value!r}")

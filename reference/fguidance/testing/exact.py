@@ -1,22 +1,39 @@
-"""Value, weight and force of a generator to 60 digits or more, by walking its tree with mpmath."""
+"""Value, weight and force of a generator to 60 digits or more, by walking its tree with mpmath; and its limits.
+
+All that the suite takes of this library's symbolic part passes through here, but for the proof of convexity.
+"""
 
 import functools
 import math
+from collections.abc import Iterable
 
 import mpmath
 import sympy as sp
+import torch
 from mpmath import mpf
 from torch import Tensor
 
-from fguidance.symbolic import t
+from fguidance.symbolic import as_generator, dual, end_values, gauge_fixed, saturation_limit, t
 from fguidance.symbolic.evaluate import MPMATH
 from fguidance.symbolic.evaluate import evaluate as walk
+from fguidance.symbolic.parsing import parse_generator
+
+__all__ = [
+    "as_generator", "bends", "bound", "double", "dual", "end_values", "evaluate", "force", "gauge_fixed",
+    "largest_term_at_one", "numbers", "parse_generator", "saturation_limit", "slope_at_one", "t", "value", "weights",
+]  # fmt: skip
 
 DIGITS = 60
+CLOSE, LARGEST_DEGREE = 0.5, 12
+"""Zeros z with abs(Im z) below this share of Re z lie close to t > 0; they are looked for up to that degree."""
+
 
 def evaluate(expression: sp.Expr, at: mpf) -> mpf:
-    """The value of an expression in t at a point, in mpmath's working precision."""
-    return walk(expression, t, at, MPMATH)
+    """The value of an expression in t at a point, in mpmath's working precision; infinite beyond mpmath's range."""
+    try:
+        return walk(expression, t, at, MPMATH)
+    except OverflowError:
+        return mpmath.inf
 
 
 @functools.lru_cache(maxsize=256)
@@ -24,25 +41,20 @@ def _slope(generator: sp.Expr) -> sp.Expr:
     return sp.diff(generator, t)
 
 
-def _value(generator: sp.Expr, at: mpf) -> mpf:
-    """f(t), infinite where it is beyond what mpmath holds."""
-    try:
-        return evaluate(generator, at)
-    except OverflowError:
-        return mpmath.inf
-
-
 def _slope_at(generator: sp.Expr, at: mpf) -> mpf:
-    """f'(t), infinite where it is beyond what mpmath holds: f' increases, so its sign there is that of t - 1."""
-    try:
-        return evaluate(_slope(generator), at)
-    except OverflowError:
-        return mpmath.inf if at > 1 else -mpmath.inf
+    """f'(t): f' increases, so where it is beyond mpmath's range its sign is that of t - 1."""
+    found = evaluate(_slope(generator), at)
+    return -mpmath.inf if found == mpmath.inf and at < 1 else found
+
+
+@functools.lru_cache(maxsize=256)
+def _slope_at_one(generator: sp.Expr, digits: int) -> mpf:
+    return evaluate(_slope(generator), mpf(1))
 
 
 def slope_at_one(generator: sp.Expr) -> mpf:
     """f'(1)."""
-    return evaluate(_slope(generator), mpf(1))
+    return _slope_at_one(generator, mpmath.mp.dps)
 
 
 def numbers(tensor: Tensor) -> list[mpf]:
@@ -50,8 +62,13 @@ def numbers(tensor: Tensor) -> list[mpf]:
     return [mpf(entry) for entry in tensor.detach().double().tolist()]
 
 
-def _exp(entry: mpf) -> mpf:
-    return mpf(0) if entry == -mpmath.inf else mpmath.exp(entry)
+def double(entries: Iterable[mpf]) -> Tensor:
+    """Numbers of mpmath as a vector in float64."""
+    return torch.tensor([float(entry) for entry in entries], dtype=torch.float64)
+
+
+def _exp(log: Tensor) -> list[mpf]:
+    return [mpf(0) if entry == -mpmath.inf else mpmath.exp(entry) for entry in numbers(log)]
 
 
 def _digits(*vectors: Tensor) -> int:
@@ -60,29 +77,40 @@ def _digits(*vectors: Tensor) -> int:
     return DIGITS + int(3 * max(0.0, -smallest) / math.log(10))
 
 
+def _weights(generator: sp.Expr, ps: list[mpf], qs: list[mpf], gauge: float = 0.0) -> list[mpf]:
+    constant = mpf(gauge) - slope_at_one(generator)
+    return [p * (_slope_at(generator, p / q) + constant) for p, q in zip(ps, qs, strict=True)]
+
+
 def weights(generator: sp.Expr, log_p: Tensor, log_q: Tensor, gauge: float = 0.0) -> list[mpf]:
     """w = p f'(p/q) with f'(1) = `gauge`, at the log-probabilities given, each class by itself."""
     with mpmath.workdps(_digits(log_p, log_q)):
-        constant = mpf(gauge) - slope_at_one(generator)
-        ps, qs = map(_exp, numbers(log_p)), map(_exp, numbers(log_q))
-        return [p * (_slope_at(generator, p / q) + constant) for p, q in zip(ps, qs, strict=True)]
+        return _weights(generator, _exp(log_p), _exp(log_q), gauge)
 
 
 def value(generator: sp.Expr, log_p: Tensor, log_q: Tensor) -> mpf:
     """sum_i q_i f(p_i/q_i), f in the gauge f'(1) = 0; every q_i > 0."""
     with mpmath.workdps(_digits(log_p, log_q)):
-        slope = slope_at_one(generator)
-        ps, qs = map(_exp, numbers(log_p)), map(_exp, numbers(log_q))
-        return mpmath.fsum(
-            q * (_value(generator, p / q) - slope * (p / q - 1)) for p, q in zip(ps, qs, strict=True)
-        )
+        slope, pairs = slope_at_one(generator), zip(_exp(log_p), _exp(log_q), strict=True)
+        return mpmath.fsum(q * (evaluate(generator, p / q) - slope * (p / q - 1)) for p, q in pairs)
+
+
+def force(generator: sp.Expr, logits: Tensor, log_q: Tensor) -> tuple[list[mpf], list[mpf], list[mpf]]:
+    """The gradient of the divergence in the logits, the weights in the gauge, and the probabilities."""
+    below = logits.detach().double() - float(logits.max())
+    with mpmath.workdps(_digits(below, log_q)):
+        entries = numbers(logits)
+        powers = [mpmath.exp(entry - max(entries)) for entry in entries]
+        norm = mpmath.fsum(powers)
+        ps = [power / norm for power in powers]
+        found = _weights(generator, ps, _exp(log_q))
+        total = mpmath.fsum(found)
+        return [w - p * total for w, p in zip(found, ps, strict=True)], found, ps
 
 
 @functools.lru_cache(maxsize=256)
 def bound(generator: sp.Expr) -> float:
     """The largest value that the divergence takes, f(0) + lim f(t)/t in the gauge; infinite if there is none."""
-    from fguidance.symbolic import end_values
-
     return float(sum(end_values(generator)))
 
 
@@ -93,20 +121,32 @@ def largest_term_at_one(generator: sp.Expr) -> float:
     return float(max(abs(evaluate(term, mpf(1))) for term in terms))
 
 
-def softmax(logits: Tensor) -> list[mpf]:
-    """The probabilities of a vector of logits, in mpmath's working precision."""
-    entries = numbers(logits)
-    powers = [mpmath.exp(entry - max(entries)) for entry in entries]
-    total = mpmath.fsum(powers)
-    return [power / total for power in powers]
+@functools.lru_cache(maxsize=64)
+def bends(generator: sp.Expr) -> tuple[tuple[float, float], ...]:
+    """Where f may bend quickly: the t > 0 close to a complex zero of a polynomial inside a function or a power.
 
+    Args:
+        generator: f(t), an expression in t.
 
-def force(generator: sp.Expr, logits: Tensor, log_q: Tensor) -> tuple[list[mpf], list[mpf], list[mpf]]:
-    """The gradient of the divergence in the logits, the weights in the gauge, and the probabilities."""
-    spread = logits.detach().double()
-    with mpmath.workdps(_digits(spread - spread.max(), log_q)):
-        ps, qs = softmax(logits), [_exp(entry) for entry in numbers(log_q)]
-        constant = slope_at_one(generator)
-        weights = [p * (_slope_at(generator, p / q) - constant) for p, q in zip(ps, qs, strict=True)]
-        total = mpmath.fsum(weights)
-        return [w - p * total for w, p in zip(weights, ps, strict=True)], weights, ps
+    Returns:
+        (t, distance to the zero) in the order of t; the distance is 0 where the zero is on the axis. Polynomials of a
+        degree over 12 are left out, and what is no polynomial.
+    """
+    found = set()
+    for part in generator.atoms(sp.Pow, sp.Function) - generator.atoms(sp.exp):
+        inner = part.args[0]
+        whole = isinstance(part, sp.Pow) and part.exp.is_Integer and part.exp > 0
+        if whole or inner == t or not inner.has(t) or not inner.is_polynomial(t):
+            continue
+        coefficients = sp.Poly(inner, t).all_coeffs()
+        if len(coefficients) > LARGEST_DEGREE + 1:
+            continue
+        with mpmath.workdps(40):
+            try:
+                exactly = [sp.N(c, 50)._to_mpmath(mpmath.mp.prec) for c in coefficients]
+                zeros = mpmath.polyroots(exactly, maxsteps=100, extraprec=200)
+            except mpmath.NoConvergence:
+                continue
+        close = [zero for zero in zeros if zero.real > 0 and abs(zero.imag) < CLOSE * zero.real]
+        found |= {(float(zero.real), float(abs(zero.imag))) for zero in close}
+    return tuple(sorted(found))

@@ -1,59 +1,42 @@
 """The report as one page of HTML that needs nothing else: no script, no style sheet and no picture from elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
-from fguidance.testing.record import STATUSES, Record
-from fguidance.testing.report import Report
-from fguidance.testing.report_text import printable
 
-
-def render(reports: Sequence[Report]) -> str:
-    """One page for some reports. What a user named is escaped, and its control characters are written out.
+def page(sections: Sequence[dict[str, Any]], printable: Callable[[str], str]) -> str:
+    """One page. Text that a user wrote is escaped.
 
     Args:
-        reports: one per divergence.
+        sections: one per divergence: `Report.as_dict`, with each record's `reproduce` as the call that brings a failure
+            back, and `pictures`, each with title, caption, alternative and source.
+        printable: writes out the control characters of a text.
 
     Returns:
         The page.
 
     Raises:
-        ImportError: Jinja2 or Matplotlib is missing.
+        ImportError: Jinja2 is missing.
     """
     from jinja2 import Environment, StrictUndefined
 
+    def finalize(value: Any) -> Any:
+        return printable(value) if type(value) is str else value
+
     text = files("fguidance.testing").joinpath("templates", "report.html").read_text(encoding="utf-8")
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=finalize
     )
-    return environment.from_string(text).render(sections=[_section(report) for report in reports], statuses=STATUSES)
+    return environment.from_string(text).render(sections=[{**one, "facts": _facts(one)} for one in sections])
 
 
-def _finalize(value: Any) -> Any:
-    return printable(value) if type(value) is str else value
-
-
-def _section(report: Report) -> dict[str, Any]:
-    from fguidance.testing.html_report_figures import pictures
-
-    return {
-        "report": report,
-        "facts": _facts(report),
-        "pictures": [] if report.subject is None else list(pictures(report.subject)),
-        "told": [record for record in report.records if record.status in ("failed", "expected")],
-        "numbers": _numbers,
-    }
-
-
-def _facts(report: Report) -> dict[str, str]:
-    """What the page says of the subject and of the run, name to text."""
-    found: dict[str, Any] = {}
-    if report.subject is not None:
-        known = report.subject.as_dict()
-        declared = {name: entry for name, entry in known.pop("declaration").items() if entry not in (None, {}, [])}
-        found = {**known, **{f"declared {name}": entry for name, entry in declared.items()}}
-    return {name.replace("_", " "): _text(entry) for name, entry in {**found, **report.settings}.items()}
+def _facts(section: dict[str, Any]) -> dict[str, str]:
+    """The subject and the settings of the run, name to text."""
+    known = dict(section["subject"] or {})
+    declared = {name: entry for name, entry in known.pop("declaration", {}).items() if entry not in (None, {}, [])}
+    facts = {**known, **{f"declared {name}": entry for name, entry in declared.items()}, **section["settings"]}
+    return {name.replace("_", " "): _text(entry) for name, entry in facts.items()}
 
 
 def _text(entry: object) -> str:
@@ -64,7 +47,3 @@ def _text(entry: object) -> str:
     if isinstance(entry, dict):
         return ", ".join(f"{name}: {value}" for name, value in entry.items())
     return "none" if entry is None else str(entry)
-
-
-def _numbers(record: Record) -> list[tuple[str, str]]:
-    return [(name, str(value)) for name, value in record.counterexample.items()]

@@ -1,73 +1,87 @@
-"""The tests that the pytest plugin adds: one for each check of each divergence that was named."""
+"""Tests of pytest, one for each check of each divergence: from a decorator, and from `pytest --divergence`."""
 
+import inspect
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 
 from fguidance.testing.check import Check
-from fguidance.testing.record import Record
-from fguidance.testing.report_text import details, printable
-from fguidance.testing.runner import run_check
+from fguidance.testing.report import Record, printable
+from fguidance.testing.runner import run_check, selected
 from fguidance.testing.specification import named_subject, resolve
-from fguidance.testing.subject import Subject
-from fguidance.testing.suite import selected
+from fguidance.testing.subject import Subject, as_subject
+
+
+class CheckFailed(AssertionError):
+    """A failed check; the message begins with the reason, which is all that pytest's summary shows."""
+
+    __module__ = "builtins"  # or the summary would show where this class is from, and no more
+
+
+class BoundCheck:
+    """A check as a test calls it: with the divergence, raising what pytest understands."""
+
+    def __init__(self, check: Check, max_examples: int | None = None) -> None:
+        self.check = check
+        self.max_examples = max_examples
+        self.fguidance_examples: int | None = None
+
+    def __call__(self, subject: Subject) -> None:
+        """Run the check; skip, fail or mark as expected what its record says.
+
+        Raises:
+            CheckFailed: the check failed.
+        """
+        __tracebackhide__ = True
+        record = run_check(self.check, subject, max_examples=self.max_examples)
+        self.fguidance_examples = record.examples
+        if record.status == "skipped":
+            pytest.skip(record.reason)
+        if record.status == "expected":
+            pytest.xfail(record.reason)
+        if record.status == "failed":
+            raise CheckFailed(_told(record))
+
+    def __repr__(self) -> str:
+        return self.check.name
+
+
+def _told(record: Record) -> str:
+    reason, *evidence = record.details
+    return "\n".join((reason, f"property: {record.title}", *evidence, f"{record.examples} examples were run"))
 
 
 class CheckItem(pytest.Item):
-    """One check of one divergence, as a test of pytest."""
+    """One check of one divergence, as a test of pytest that no file holds."""
 
     def __init__(self, *, check: Check, subject: Subject, specification: str, **keywords: object) -> None:
         super().__init__(**keywords)  # type: ignore[arg-type]
-        self.check = check
-        self.subject = subject
-        self.specification = specification
+        self.bound, self.subject, self.specification = BoundCheck(check), subject, specification
         self.fguidance_examples: int | None = None
 
     def runtest(self) -> None:
         """Run the check; skip, fail or mark as expected what its record says."""
-        record = run_check(self.check, self.subject)
-        self.fguidance_examples = record.examples
-        settle(record)
+        try:
+            self.bound(self.subject)
+        finally:
+            self.fguidance_examples = self.bound.fguidance_examples
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The record's own words and how to run the check again; a traceback through the suite would help nobody."""
         if not excinfo.errisinstance(CheckFailed):
             return super().repr_failure(excinfo, style)
-        return f"{excinfo.value}\nrun it again: {command(self.specification, self.check)}"
+        return f"{excinfo.value}\nrun it again: {command(self.specification, self.bound.check)}"
 
     def reportinfo(self) -> tuple[str, None, str]:
         """Where pytest says that the test is."""
-        return "fguidance", None, f"{self.subject.name}: {self.check.name}"
+        return "fguidance", None, f"{self.subject.name}: {self.bound.check.name}"
 
 
 def command(specification: str, check: Check) -> str:
-    """What runs one check alone: no file holds it, so pytest does not take the name of its test for an argument."""
+    """The command that runs one check alone: pytest takes the name of a test that no file holds for no argument."""
     return f"fguidance check {shlex.quote(specification)} --check {check.name}"
-
-
-class CheckFailed(AssertionError):
-    """A check failed; the message begins with the reason, which is all that pytest's summary shows."""
-
-    __module__ = "builtins"  # or the summary would show where this class is from, and no more
-
-
-def settle(record: Record) -> None:
-    """Turn a record into what pytest shows.
-
-    Raises:
-        CheckFailed: the check failed.
-    """
-    __tracebackhide__ = True
-    if record.status == "skipped":
-        pytest.skip(record.reason)
-    if record.status == "expected":
-        pytest.xfail(record.reason)
-    if record.status == "failed":
-        reason, *evidence = details(record)
-        parts = (reason, f"property: {record.title}", *evidence, f"{record.examples} examples were run")
-        raise CheckFailed("\n".join(parts))
 
 
 def collect(session: pytest.Session, specifications: list[str]) -> Iterator[pytest.Item]:
@@ -87,3 +101,37 @@ def collect(session: pytest.Session, specifications: list[str]) -> Iterator[pyte
             yield CheckItem.from_parent(
                 session, name=name, nodeid=name, check=check, subject=subject, specification=text
             )
+
+
+def parametrize_with_checks(divergences: Iterable[Any], *, max_examples: int | None = None) -> Callable[..., Any]:
+    """Parametrise a test over every check of every divergence.
+
+    Use it as::
+
+        @parametrize_with_checks([MyDivergence(), "t*log(t)"])
+        def test_divergence(divergence, check):
+            check(divergence)
+
+    Args:
+        divergences: a list, each entry anything that `check_divergence` takes; an attribute `declaration` is used.
+        max_examples: examples per check; None takes the active Hypothesis profile's number.
+
+    Raises:
+        TypeError: one of them is nothing that can be tested, or there is one divergence where a list is wanted.
+        ValueError: the list is empty, or a generator cannot be parsed or is not convex.
+    """
+    one = divergences
+    if isinstance(one, str | type) or hasattr(one, "weight") or not isinstance(one, Iterable):
+        shown = one.__name__ if isinstance(one, type) else repr(one) if isinstance(one, str) else "..."
+        raise TypeError(f"divergences must be a list of divergences, not one alone: write [{shown}]")
+    several = list(divergences)
+    if not several:
+        raise ValueError("divergences must not be empty: nothing would be checked")
+    if all(inspect.isroutine(part) for part in several):
+        raise TypeError("divergences must be a list of divergences, not functions: write [(value, weight)] for a pair")
+    cases = [
+        pytest.param(subject, BoundCheck(check, max_examples), id=f"{subject.name}-{check.name}")
+        for subject in map(as_subject, several)
+        for check in selected(None, subject)
+    ]
+    return pytest.mark.parametrize(("divergence", "check"), cases)

@@ -1,26 +1,118 @@
-"""The report of a run of the suite: its records, its verdict, and its forms for people and programs."""
+"""The records of a run of the suite, its verdict, and its forms for people and programs."""
 
+import ast
 import json
 import math
 import os
+import platform
+import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from fguidance.testing.record import STATUSES, Record, Status
-from fguidance.testing.report_text import details, printable
+import torch
+
+import fguidance
 
 if TYPE_CHECKING:
     from rich.console import Group
 
+    from fguidance.testing.subject import Subject
+
 SCHEMA = 1
+LIBRARIES = ("torch", "numpy", "sympy", "mpmath", "hypothesis")
+Status = Literal["passed", "failed", "expected", "skipped"]
+STYLES: dict[Status, str] = {"passed": "green", "failed": "bold red", "expected": "yellow", "skipped": "dim"}
+_ARGUMENTS = re.compile(r"@reproduce_failure(\(.*\))", re.DOTALL)
 
 
-def _line(record: Record) -> str:
-    line = f"{record.status:8} {record.check} ({record.examples} examples, {record.seconds:.2f} s)"
-    return "\n".join((line, *(f"         {part}" for part in details(record))))
+def arguments_of(line: str) -> tuple[str, bytes]:
+    """The two arguments of Hypothesis' line, which is read and not evaluated.
+
+    Raises:
+        ValueError: it is no such line.
+    """
+    found = _ARGUMENTS.fullmatch(line.strip())
+    try:
+        version, blob = ast.literal_eval(found.group(1) if found else "")
+    except (ValueError, SyntaxError, TypeError):
+        example = "@reproduce_failure('6.0', b'...')"
+        raise ValueError(f"reproduce_failure must be a line like {example}, not {line!r}") from None
+    return version, blob
+
+
+def versions() -> dict[str, str]:
+    """The versions of this library, of what it computes with, and of Python."""
+    others = {name: version(name) for name in LIBRARIES}
+    return {"fguidance": fguidance.__version__, **others, "python": platform.python_version()}
+
+
+def environment() -> dict[str, str]:
+    """The conditions that a result depends on besides the code: date in UTC, device, platform and versions."""
+    device = f"cpu ({platform.machine() or 'unknown'})"
+    if torch.cuda.is_available():
+        device += f", cuda ({torch.cuda.get_device_name()})"
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"date": date, "device": device, "platform": platform.platform(), **versions()}
+
+
+def printable(text: object) -> str:
+    """The text with its control characters written out, so that no terminal and no page obeys them."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in str(text))
+
+
+@dataclass(frozen=True)
+class Record:
+    """The outcome of one check.
+
+    Attributes:
+        check: the check's name.
+        title: the property, as a sentence.
+        status: ``expected`` is a failure that was declared, ``skipped`` a check that does not apply.
+        reason: why it failed or was skipped; empty where it passed, unless there is something to add.
+        counterexample: the smallest input that shows the failure, name to value in plain Python numbers and lists.
+        examples: how many examples were really run.
+        seconds: wall time.
+        reproduce: Hypothesis' line that brings the failing example back, where there is one.
+    """
+
+    check: str
+    title: str
+    status: Status
+    reason: str = ""
+    counterexample: dict[str, Any] = field(default_factory=dict)
+    examples: int = 0
+    seconds: float = 0.0
+    reproduce: str = ""
+
+    @property
+    def reproduce_failure(self) -> tuple[str, bytes] | None:
+        """Hypothesis' version and blob, for `check_divergence(..., checks=[check], reproduce_failure=...)`."""
+        return arguments_of(self.reproduce) if self.reproduce else None
+
+    @property
+    def reproduce_call(self) -> str:
+        """The call that runs the failing example alone; empty where there is none."""
+        found = self.reproduce_failure
+        return f"check_divergence(..., checks=[{self.check!r}], reproduce_failure={found!r})" if found else ""
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        """Reason, counterexample and how to bring it back, as text that is safe to print."""
+        counterexample = f"counterexample: {self.counterexample}" if self.counterexample else ""
+        reproduce = f"reproduce: {self.reproduce_call}" if self.reproduce_call else ""
+        return tuple(printable(part) for part in (self.reason, counterexample, reproduce) if part)
+
+    @property
+    def line(self) -> str:
+        """The outcome on one line, and the details below it."""
+        outcome = f"{self.status:8} {self.check} ({self.examples} examples, {self.seconds:.2f} s)"
+        return "\n".join((outcome, *(f"         {part}" for part in self.details)))
 
 
 def _finite(value: Any) -> Any:
@@ -37,7 +129,7 @@ class DivergenceFailed(AssertionError):
 
 @dataclass(frozen=True)
 class Report:
-    """What `check_divergence` found.
+    """The findings of `check_divergence`.
 
     Attributes:
         name: what was tested.
@@ -49,7 +141,7 @@ class Report:
     name: str
     records: tuple[Record, ...]
     settings: dict[str, Any] = field(default_factory=dict)
-    subject: Any = field(default=None, repr=False, compare=False)
+    subject: "Subject | None" = field(default=None, repr=False, compare=False)
 
     @property
     def passed(self) -> bool:
@@ -70,11 +162,11 @@ class Report:
     def counts(self) -> dict[Status, int]:
         """How many checks ended how."""
         found = Counter(record.status for record in self.records)
-        return {status: found[status] for status in STATUSES}
+        return {status: found[status] for status in STYLES}
 
-    def with_status(self, status: Status) -> tuple[Record, ...]:
-        """The records of that status."""
-        return tuple(record for record in self.records if record.status == status)
+    def with_status(self, *status: Status) -> tuple[Record, ...]:
+        """The records of that status, or of one of several."""
+        return tuple(record for record in self.records if record.status in status)
 
     def summary(self) -> str:
         """One line: how many checks ended how, and on how many examples."""
@@ -85,17 +177,30 @@ class Report:
         """A line for each check, what shows each failure, and the summary."""
         names = ", ".join(record.check for record in self.failures)
         last = (f"failed: {names}",) if len(self.failures) > 1 else ()
-        return "\n".join((*(_line(record) for record in self.records), *last, self.summary()))
+        return "\n".join((*(record.line for record in self.records), *last, self.summary()))
 
     def __rich__(self) -> "Group":
         """A table of the checks, what shows each failure, and the summary."""
         from rich.console import Group
+        from rich.padding import Padding
+        from rich.table import Table
+        from rich.text import Text
 
-        from fguidance.testing.report_table import shown, table, verdict
-
-        title = printable(self.name)
-        told = [shown(record) for record in self.records if record.status in ("failed", "expected")]
-        return Group(table(title, self.records), *told, verdict(self.summary(), self.passed))
+        table = Table("check", "status", title=Text(printable(self.name), overflow="fold"))
+        for column in ("examples", "seconds"):
+            table.add_column(column, justify="right")
+        for record in self.records:
+            told = record.status in ("failed", "expected")  # below the table
+            reason = "" if told else "".join(f"\n  {part}" for part in record.details)
+            name = Text.assemble(record.check, (reason, "dim"), overflow="fold")
+            status = Text(record.status, STYLES[record.status])
+            table.add_row(name, status, str(record.examples), f"{record.seconds:.2f}")
+        shown = []
+        for record in self.with_status("failed", "expected"):
+            heading = (f"{record.check}: {record.status}\n", STYLES[record.status])
+            shown.append(Padding(Text.assemble(heading, "\n".join(record.details), overflow="fold"), (1, 0, 0, 2)))
+        verdict = Text(self.summary(), "bold green" if self.passed else "bold red", overflow="fold")
+        return Group(table, *shown, Padding(verdict, (1, 0, 0, 0)))
 
     def show(self, file: TextIO | None = None) -> None:
         """Print the report: a table in a terminal, the same in plain lines anywhere else.
@@ -135,8 +240,6 @@ class Report:
         Raises:
             ImportError: Jinja2 or Matplotlib is missing.
         """
-        from fguidance.testing.html_report import render
-
         return render([self])
 
     def write_html(self, path: str | os.PathLike[str]) -> Path:
@@ -161,3 +264,20 @@ class Report:
         if not self.passed:
             lines = [f"  {record.check}: {record.reason}\n    {record.counterexample}" for record in self.failures]
             raise DivergenceFailed("\n".join((self.summary(), *lines)))
+
+
+def render(reports: Sequence[Report]) -> str:
+    """One page of HTML for some reports, one per divergence.
+
+    Raises:
+        ImportError: Jinja2 or Matplotlib is missing.
+    """
+    from fguidance.testing.html_figures import pictures
+    from fguidance.testing.html_report import page
+
+    sections = []
+    for report in reports:
+        records = [{**asdict(record), "reproduce": record.reproduce_call} for record in report.records]
+        drawn = [] if report.subject is None else list(pictures(report.subject))
+        sections.append({**report.as_dict(), "records": records, "pictures": drawn})
+    return page(sections, printable)

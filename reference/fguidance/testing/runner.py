@@ -1,10 +1,12 @@
 """Run one check on one subject with Hypothesis, and say what happened."""
 
 import hashlib
+import math
 import re
 import sysconfig
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,26 +16,44 @@ from hypothesis import HealthCheck, Phase, given, reproduce_failure, seed, setti
 from hypothesis.errors import DidNotReproduce, FailedHealthCheck, FlakyFailure, UnsatisfiedAssumption
 
 import fguidance
-from fguidance.testing.check import Check, Violation
-from fguidance.testing.plain import plain
-from fguidance.testing.record import Record
-from fguidance.testing.subject import Subject
+import fguidance.testing.checks
+from fguidance.testing.check import CHECKS, Check
+from fguidance.testing.report import Record
+from fguidance.testing.subject import Subject, plain
+from fguidance.testing.surroundings import settings_kept
+from fguidance.testing.tolerance import Violation
 
 _REPRODUCE = re.compile(r"@reproduce_failure\(.*\)")
 _NOT_THEIRS = (
     str(Path(fguidance.__file__).parent), "<", *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
 )  # fmt: skip
 """How the names of files begin that do not belong to the code under test."""
+BASELINE = "baseline"
+"""The check of a baseline, which is none of `CHECKS` and may be declared to fail as they may."""
 NO_LONGER_FAILS = "the example that failed passes now"
 
 
 @dataclass
 class _Trace:
-    """What the examples of one run left: how many there were, and the last that failed, which is the smallest."""
+    """The traces of one run: the number of its examples, and the last that failed, which is the smallest."""
 
     examples: int = 0
     example: Any = None
     evidence: dict[str, object] = field(default_factory=dict)
+
+
+def selected(names: Sequence[str] | None, subject: Subject) -> tuple[Check, ...]:
+    """The checks of those names, or all of them.
+
+    Raises:
+        ValueError: a name that is no check's, here or among the expected failures.
+    """
+    unknown = [("checks", name) for name in names or () if name not in CHECKS]
+    declared = subject.declaration.expected_failures
+    unknown += [("expected_failures", name) for name in declared if name not in CHECKS and name != BASELINE]
+    for what, name in unknown:
+        raise ValueError(f"{what}: {name!r} is not one of {', '.join(CHECKS)}")
+    return tuple(CHECKS.values()) if names is None else tuple(CHECKS[name] for name in names)
 
 
 def run_check(
@@ -65,16 +85,25 @@ def run_check(
     if random_seed is not None:
         test = seed(random_seed)(test)
     if reproduce is not None:
-        test = _of_one_example(test, reproduce)
+        if reproduce[0] != hypothesis.__version__:
+            versions = f"it is of Hypothesis {reproduce[0]}, but this is {hypothesis.__version__}"
+            raise ValueError(f"reproduce_failure: {versions}")
+        test = reproduce_failure(*reproduce)(test)
+    status, reason, failure = "passed", "", {}
     try:
-        test()
+        with settings_kept():
+            test()
+        if trace.examples == 0:
+            status, reason = "failed", "no example was run, so nothing was checked"
     except DidNotReproduce as error:
-        record = _not_reproduced(check, trace, error)
+        if trace.examples == 0:
+            raise ValueError(f"reproduce_failure: it holds no example of {check.name}: {error}") from error
+        reason = NO_LONGER_FAILS
     except Exception as error:  # whatever a user's code raises is a failure of that code
-        record = _failed(check, trace, error)
-    else:
-        record = _passed(check, trace)
-    return against_declaration(replace(record, seconds=time.perf_counter() - start), subject)
+        status, reason, failure = "failed", _message(error), _shown(trace, error)
+    seconds = time.perf_counter() - start
+    record = Record(check.name, check.title, status, reason, examples=trace.examples, seconds=seconds, **failure)  # type: ignore[arg-type]
+    return against_declaration(record, subject)
 
 
 def _test(check: Check, subject: Subject, trace: _Trace, max_examples: int | None) -> Any:
@@ -89,59 +118,27 @@ def _test(check: Check, subject: Subject, trace: _Trace, max_examples: int | Non
             trace.example = example
             raise RuntimeError(f"the code under test called sys.exit({error.code!r})") from None
         except Exception as error:
-            trace.example = example
-            trace.evidence = getattr(error, "evidence", {})
+            trace.example, trace.evidence = example, getattr(error, "evidence", {})
             raise
 
     test.__name__ = test.__qualname__ = f"check_{check.name}"
     decorated: Any = given(check.examples(subject))(test)
-    decorated.hypothesis.inner_test._hypothesis_internal_add_digest = _digest(check, subject)
+    # This keeps the examples of each check and subject apart in Hypothesis' database.
+    digest = hashlib.sha256(f"{check.name}:{subject.name}".encode()).digest()
+    decorated.hypothesis.inner_test._hypothesis_internal_add_digest = digest
     return settings(_settings(check, max_examples))(decorated)
-
-
-def _digest(check: Check, subject: Subject) -> bytes:
-    """Keeps the examples of each check and subject apart in Hypothesis' database."""
-    return hashlib.sha256(f"{check.name}:{subject.name}".encode()).digest()
 
 
 def _settings(check: Check, max_examples: int | None) -> settings:
     active = settings()
     wanted = active.max_examples if max_examples is None else max_examples
-    most = wanted if check.most_examples is None else min(wanted, check.most_examples)
     dear = check.most_examples is not None  # and shrinking would call it hundreds of times
+    most = min(wanted, check.most_examples or wanted, max(math.ceil(check.share * wanted), min(wanted, 10)))
     phases = [phase for phase in active.phases if not (dear and phase in (Phase.shrink, Phase.explain))]
     quiet = [*active.suppress_health_check, HealthCheck.too_slow, HealthCheck.large_base_example]
     return settings(
         active, max_examples=most, deadline=None, print_blob=True, report_multiple_bugs=False,
         suppress_health_check=quiet, phases=phases,
-    )  # fmt: skip
-
-
-def _of_one_example(test: Any, reproduce: tuple[str, bytes]) -> Any:
-    version, blob = reproduce
-    if version != hypothesis.__version__:
-        raise ValueError(f"reproduce_failure: it is of Hypothesis {version}, but this is {hypothesis.__version__}")
-    return reproduce_failure(version, blob)(test)
-
-
-def _not_reproduced(check: Check, trace: _Trace, error: DidNotReproduce) -> Record:
-    if trace.examples == 0:
-        raise ValueError(f"reproduce_failure: it holds no example of {check.name}: {error}") from error
-    return Record(check.name, check.title, "passed", NO_LONGER_FAILS, examples=trace.examples)
-
-
-def _passed(check: Check, trace: _Trace) -> Record:
-    if trace.examples == 0:
-        return Record(check.name, check.title, "failed", "no example was run, so nothing was checked")
-    return Record(check.name, check.title, "passed", examples=trace.examples)
-
-
-def _failed(check: Check, trace: _Trace, error: Exception) -> Record:
-    found = _REPRODUCE.search("\n".join(getattr(error, "__notes__", [])))
-    counterexample = {name: plain(value) for name, value in {**_named(trace.example), **trace.evidence}.items()}
-    return Record(
-        check.name, check.title, "failed", _message(error), counterexample, trace.examples,
-        reproduce=found.group() if found else "",
     )  # fmt: skip
 
 
@@ -151,21 +148,24 @@ def _message(error: Exception) -> str:
     if isinstance(error, FlakyFailure):
         first = _message(error.exceptions[0]) if isinstance(error.exceptions[0], Exception) else "it failed"
         return f"the same input failed and then passed, so it is not deterministic; when it failed: {first}"
-    return str(error) if isinstance(error, Violation) else f"raised {type(error).__name__}: {error}{_place(error)}"
+    if isinstance(error, Violation):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(_NOT_THEIRS)]
+    place = f" ({own[-1].name}, line {own[-1].lineno} of {Path(own[-1].filename).name})" if own else ""
+    return f"raised {type(error).__name__}: {error}{place}"
 
 
-def _place(error: Exception) -> str:
-    """Where the code under test was when it raised: the last line that is not this library's or an installed one's."""
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_NOT_THEIRS)]
-    return f" ({own[-1].name}, line {own[-1].lineno} of {Path(own[-1].filename).name})" if own else ""
-
-
-def _named(example: Any) -> dict[str, object]:
-    if example is None:
-        return {}
+def _shown(trace: _Trace, error: Exception) -> dict[str, Any]:
+    """The counterexample in plain types, and Hypothesis' line that brings it back."""
+    example = trace.example
     if is_dataclass(example):
-        return {entry.name: getattr(example, entry.name) for entry in fields(example)}
-    return {"example": example}
+        named = {entry.name: getattr(example, entry.name) for entry in fields(example)}
+    else:
+        named = {} if example is None else {"example": example}
+    found = _REPRODUCE.search("\n".join(getattr(error, "__notes__", [])))
+    counterexample = {name: plain(value) for name, value in {**named, **trace.evidence}.items()}
+    return {"counterexample": counterexample, "reproduce": found.group() if found else ""}
 
 
 def against_declaration(record: Record, subject: Subject) -> Record:

@@ -14,7 +14,7 @@ _OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def resolve(text: str) -> Any:
-    """What a specification names, in a form that `check_divergence` takes.
+    """The object that a specification names, in a form that `check_divergence` takes.
 
     Args:
         text: ``"js"``, ``"t*log(t)"`` or ``"package.module:name"``; the current folder is importable.
@@ -44,7 +44,7 @@ def resolve(text: str) -> Any:
 
 
 def named_subject(text: str, source: Any) -> Subject:
-    """What a specification names, in the shape that the checks take.
+    """The subject that a specification names.
 
     Args:
         text: the specification, for messages.

@@ -1,12 +1,19 @@
-"""Inputs that find mistakes: plain, tied, near-equal and saturated logits, smoothed targets, log-ratios of any size."""
+"""Inputs that find mistakes: plain, tied, near-equal and saturated logits, smoothed targets, log-ratios of any size.
 
+Hypothesis draws what decides about an example, its kind and its number of classes, and one seed for its numbers.
+"""
+
+import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+Option = TypeVar("Option")
 KINDS = (
     "ordinary", "tied", "near the target", "one-hot on the label", "one-hot on another class", "far from zero",
 )  # fmt: skip
@@ -14,6 +21,7 @@ CLASSES = (2, 3, 4, 7, 10)
 MANY_CLASSES = 1000
 FAR_APART = 12.0
 """A target that may be spread further sometimes is, all the way."""
+SEEDS = st.integers(0, 2**32 - 1)
 
 
 @dataclass(frozen=True)
@@ -40,108 +48,6 @@ class Case:
         return Case(self.logits.to(dtype), self.log_q.to(dtype), self.kind)
 
 
-@st.composite
-def targets(
-    draw: st.DrawFn,
-    classes: int,
-    dtype: torch.dtype = torch.float64,
-    zeros: bool = False,
-    largest_spread: float = 12.0,
-) -> Tensor:
-    """Log-targets: label-smoothed, (1 - epsilon)/classes + epsilon [i = label], or with a share of its own per class.
-
-    Args:
-        draw: given by Hypothesis.
-        classes: number of classes.
-        dtype: of the result.
-        zeros: whether targets that are 0 for some classes are drawn as well, one-hot ones among them.
-        largest_spread: up to which the logarithms of two shares may differ; epsilon goes from 0 to 0.99.
-
-    Returns:
-        Shape (classes,), log-probabilities.
-    """
-    if draw(st.booleans()):
-        return draw(_smoothed(classes, zeros)).to(dtype)
-    spread = draw(st.sampled_from((1.0, 3.0, largest_spread)))
-    logits = _spread_out(draw, classes, min(spread, largest_spread) / 2)
-    if spread > FAR_APART and classes > 1:
-        logits[0], logits[1] = -spread / 2, spread / 2
-    if zeros and draw(st.booleans()):
-        logits[:: 1 + draw(st.integers(1, classes))] = -torch.inf
-    return torch.log_softmax(logits.roll(draw(st.integers(0, classes - 1))), -1).to(dtype)
-
-
-@st.composite
-def _smoothed(draw: st.DrawFn, classes: int, zeros: bool) -> Tensor:
-    label = draw(st.integers(0, classes - 1))
-    choices = (0.9, 0.5, 0.0, 0.99, 1.0) if zeros else (0.9, 0.5, 0.0, 0.99)
-    epsilon = draw(st.sampled_from(choices))
-    q = torch.full((classes,), (1 - epsilon) / classes, dtype=torch.float64)
-    q[label] += epsilon
-    return q.log()
-
-
-def _spread_out(draw: st.DrawFn, classes: int, spread: float) -> Tensor:
-    if classes > 10:
-        generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
-        return spread * torch.rand(classes, generator=generator, dtype=torch.float64)
-    steps = draw(st.lists(st.integers(-16, 16), min_size=classes, max_size=classes))
-    return spread * torch.tensor(steps, dtype=torch.float64) / 16
-
-
-@st.composite
-def logits(
-    draw: st.DrawFn,
-    log_q: Tensor,
-    dtype: torch.dtype = torch.float64,
-    largest_spread: float = 30.0,
-    kinds: tuple[str, ...] = KINDS,
-) -> Case:
-    """Logits of every kind for a target.
-
-    Args:
-        draw: given by Hypothesis.
-        log_q: the target, shape (classes,); its largest entry is the label.
-        dtype: of the result.
-        largest_spread: the most by which a one-hot logit stands out.
-        kinds: some of `KINDS`.
-
-    Returns:
-        A `Case`.
-    """
-    classes, kind = len(log_q), draw(st.sampled_from(kinds))
-    found = _spread_out(draw, classes, draw(st.sampled_from((1.0, 3.0, 10.0))))
-    label = int(log_q.argmax())
-    other = (label + 1) % classes
-    if kind == "tied":
-        found[other] = found[label]
-    elif kind == "near the target":
-        found = log_q.double().clamp_min(-60) + found * draw(st.sampled_from((1e-1, 1e-2, 1e-3, 1e-5)))
-    elif kind.startswith("one-hot"):
-        found = found / 100
-        sizes = st.just(int(largest_spread)) | st.integers(3, int(largest_spread))
-        found[label if kind == "one-hot on the label" else other] += float(draw(sizes))
-    elif kind == "far from zero":
-        found = found + draw(st.sampled_from((-1000.0, 1000.0)))
-    return Case(found.to(dtype), log_q.to(dtype), kind)
-
-
-@st.composite
-def cases(
-    draw: st.DrawFn,
-    dtype: torch.dtype = torch.float64,
-    largest_spread: float = 30.0,
-    kinds: tuple[str, ...] = KINDS,
-    classes: tuple[int, ...] = CLASSES,
-    zeros: bool = False,
-    largest_target_spread: float = 12.0,
-) -> Case:
-    """A target and logits for it; see `targets` and `logits`."""
-    spread = min(largest_spread, 6.0 if dtype == torch.float16 else largest_target_spread)  # 1/q must not overflow
-    log_q = draw(targets(draw(st.sampled_from(classes)), zeros=zeros, largest_spread=spread))
-    return draw(logits(log_q, dtype, largest_spread, kinds))
-
-
 @dataclass(frozen=True)
 class Pair:
     """Two distributions over the same classes, as log-probabilities of shape (classes,)."""
@@ -150,52 +56,160 @@ class Pair:
     log_q: Tensor
 
 
-def _log_distribution(draw: st.DrawFn, classes: int, spread: float) -> Tensor:
-    steps = draw(st.lists(st.integers(-8, 8), min_size=classes, max_size=classes))
-    return torch.log_softmax(spread * torch.tensor(steps, dtype=torch.float64) / 8, -1)
+class Dice:
+    """A source of choices and of plain numbers that a seed decides."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def whole(self, low: int, high: int) -> int:
+        """A whole number from `low` to `high`."""
+        return int(torch.randint(low, high + 1, (), generator=self._generator))
+
+    def choice(self, options: Sequence[Option]) -> Option:
+        """One of some options."""
+        return options[self.whole(0, len(options) - 1)]
+
+    def spread(self, classes: int, spread: float, steps: int = 16) -> Tensor:
+        """Numbers from -spread to spread in float64: of few classes multiples of spread/steps, easily read."""
+        if classes > 10:
+            return spread * (2 * torch.rand(classes, generator=self._generator, dtype=torch.float64) - 1)
+        whole = torch.randint(-steps, steps + 1, (classes,), generator=self._generator)
+        return spread * whole.double() / steps
 
 
-@st.composite
-def pairs(
-    draw: st.DrawFn,
-    classes: tuple[int, ...] = (2, 3, 5),
-    largest_spread: float = 6.0,
+def _target(dice: Dice, classes: int, zeros: bool, largest_spread: float) -> Tensor:
+    """A log-target: label-smoothed, or with a share of its own per class; shape (classes,), float64."""
+    if dice.whole(0, 1):
+        epsilon = dice.choice((0.9, 0.5, 0.0, 0.99, 1.0)[: 4 + zeros])
+        q = torch.full((classes,), (1 - epsilon) / classes, dtype=torch.float64)
+        q[dice.whole(0, classes - 1)] += epsilon
+        return q.log()
+    spread = dice.choice((1.0, 3.0, largest_spread, largest_spread))
+    found = dice.spread(classes, min(spread, largest_spread) / 2)
+    if spread > FAR_APART and classes > 1:
+        found[0], found[1] = spread / 2, -spread / 2  # the class after the label, on which logits are one-hot
+    if zeros and dice.whole(0, 1):
+        found[:: 1 + dice.whole(1, classes)] = -torch.inf
+    return torch.log_softmax(found.roll(dice.whole(0, classes - 1)), -1)
+
+
+def _logits(dice: Dice, log_q: Tensor, kind: str, largest_spread: float) -> Tensor:
+    """Logits of a kind for a target, shape (classes,), float64."""
+    classes, label = len(log_q), int(log_q.argmax())
+    found, other = dice.spread(classes, dice.choice((1.0, 3.0, 10.0))), (label + 1) % classes
+    if kind == "tied":
+        found[other] = found[label]
+    elif kind == "near the target":
+        found = log_q.double().clamp_min(-60) + found * dice.choice((1e-1, 1e-2, 1e-3, 1e-5))
+    elif kind.startswith("one-hot"):
+        most = int(largest_spread)
+        found = found / 100
+        sizes = (most, dice.whole(3, most), dice.whole(3, min(most, 12)))  # up to 12 apart, forces are well seen
+        found[label if kind == "one-hot on the label" else other] += dice.choice(sizes)
+    elif kind == "far from zero":
+        found = found + dice.choice((-1000.0, 1000.0))
+    return found
+
+
+def targets(
+    classes: int, dtype: torch.dtype = torch.float64, zeros: bool = False, largest_spread: float = 12.0
+) -> st.SearchStrategy[Tensor]:
+    """Log-targets: label-smoothed, (1 - epsilon)/classes + epsilon [i = label], or with a share of its own per class.
+
+    Args:
+        classes: number of classes.
+        dtype: of the result.
+        zeros: whether targets that are 0 for some classes are drawn as well, one-hot ones among them.
+        largest_spread: up to which the logarithms of two shares may differ; epsilon goes from 0 to 0.99.
+
+    Returns:
+        A strategy of log-probabilities, shape (classes,).
+    """
+    return SEEDS.map(lambda seed: _target(Dice(seed), classes, zeros, largest_spread).to(dtype))
+
+
+def logits(
+    log_q: Tensor, dtype: torch.dtype = torch.float64, largest_spread: float = 30.0, kinds: tuple[str, ...] = KINDS
+) -> st.SearchStrategy[Case]:
+    """Logits of every kind for a target.
+
+    Args:
+        log_q: the target, shape (classes,); its largest entry is the label.
+        dtype: of the result.
+        largest_spread: the most by which a one-hot logit stands out.
+        kinds: some of `KINDS`.
+
+    Returns:
+        A strategy of `Case`.
+    """
+
+    def made(kind: str, seed: int) -> Case:
+        return Case(_logits(Dice(seed), log_q, kind, largest_spread).to(dtype), log_q.to(dtype), kind)
+
+    return st.builds(made, st.sampled_from(kinds), SEEDS)
+
+
+@functools.cache  # Hypothesis validates a strategy once
+def cases(
     dtype: torch.dtype = torch.float64,
-) -> Pair:
-    """Two distributions, some of them equal, none with a zero."""
-    number = draw(st.sampled_from(classes))
-    spread = draw(st.sampled_from((0.5, 2.0, largest_spread)))
-    log_p, log_q = (_log_distribution(draw, number, spread) for _ in range(2))
-    return Pair(log_p.to(dtype), log_q.to(dtype))
+    largest_spread: float = 30.0,
+    kinds: tuple[str, ...] = KINDS,
+    classes: tuple[int, ...] = CLASSES,
+    zeros: bool = False,
+    largest_target_spread: float = 12.0,
+) -> st.SearchStrategy[Case]:
+    """A target and logits for it; see `targets` and `logits`."""
+    spread = min(largest_spread, 6.0 if dtype == torch.float16 else largest_target_spread)  # 1/q must not overflow
+
+    def made(number: int, kind: str, seed: int) -> Case:
+        dice = Dice(seed)
+        log_q = _target(dice, number, zeros, spread)
+        return Case(_logits(dice, log_q, kind, largest_spread).to(dtype), log_q.to(dtype), kind)
+
+    return st.builds(made, st.sampled_from(classes), st.sampled_from(kinds), SEEDS)
 
 
-@st.composite
-def near_pairs(draw: st.DrawFn, dtype: torch.dtype = torch.float64) -> Pair:
+@functools.cache
+def pairs(
+    classes: tuple[int, ...] = (2, 3, 5), largest_spread: float = 6.0, dtype: torch.dtype = torch.float64
+) -> st.SearchStrategy[Pair]:
+    """Two distributions, some of them equal, some targets uniform, none with a zero."""
+
+    def made(number: int, spread: float, seed: int) -> Pair:
+        dice = Dice(seed)
+        first, second = (dice.spread(number, spread, 8) for _ in range(2))
+        second = dice.choice((first, 0 * second, *[second] * 8))
+        return Pair(*(torch.log_softmax(log, -1).to(dtype) for log in (first, second)))
+
+    return st.builds(made, st.sampled_from(classes), st.sampled_from((0.5, 2.0, largest_spread)), SEEDS)
+
+
+@functools.cache
+def near_pairs(dtype: torch.dtype = torch.float64) -> st.SearchStrategy[Pair]:
     """Two distributions over 3 or 201 classes whose log-ratios are between 1e-3 and 1e-1, rounded to `dtype`.
 
     Many classes have a large entropy, and what is computed as a difference of entropies loses the more by it.
     The entries of a rounded distribution do not sum to exactly 1. A last class of small probability takes up what is
     missing, so that sum p - sum q is far below the rounding of a probability near 1.
     """
-    distance = draw(st.sampled_from((1e-3, 1e-2, 1e-1)))
-    share = draw(st.integers(2, 8)) / 10
-    first = torch.tensor([share, 1 - share - 0.002], dtype=torch.float64)
-    moved = first + distance * share * torch.tensor([-1.0, 1.0], dtype=torch.float64)
-    parts = torch.linspace(1, 2, draw(st.sampled_from((1, 100))), dtype=torch.float64)
-    parts = parts / parts.sum()
-    log_p, log_q = (_filled(torch.outer(leading, parts).flatten().log().to(dtype)) for leading in (moved, first))
-    return Pair(log_p, log_q)
+
+    def made(distance: float, tenths: int, number: int) -> Pair:
+        share = tenths / 10
+        first = torch.tensor([share, 1 - share - 0.002], dtype=torch.float64)
+        moved = first + distance * share * torch.tensor([-1.0, 1.0], dtype=torch.float64)
+        parts = torch.linspace(1, 2, number, dtype=torch.float64)
+        leading = [torch.outer(one, parts / parts.sum()).flatten().log().to(dtype) for one in (moved, first)]
+        return Pair(*(torch.cat((log, (1 - log.double().exp().sum()).log().to(dtype)[None])) for log in leading))
+
+    return st.builds(made, st.sampled_from((1e-3, 1e-2, 1e-1)), st.integers(2, 8), st.sampled_from((1, 100)))
 
 
-def _filled(leading: Tensor) -> Tensor:
-    rest = 1 - leading.double().exp().sum()
-    return torch.cat((leading, rest.log().to(leading.dtype)[None]))
-
-
+@functools.cache
 def log_ratios(largest: float = 300.0) -> st.SearchStrategy[float]:
     """Log-ratios u = log p - log q of either sign and every size from 1e-8 to `largest`, and 0."""
     smallest, steps = math.log(1e-8), 1 << 15  # whole numbers are drawn more evenly than floating-point ones
     step = (math.log(largest) - smallest) / steps
     sizes = st.integers(0, steps).map(lambda k: min(largest, math.exp(smallest + k * step)))
     large = st.integers(1, 1 << 12).map(lambda k: k / (1 << 12) * largest)
-    return st.just(0.0) | st.sampled_from((1, -1)).flatmap(lambda sign: (sizes | large).map(lambda size: sign * size))
+    return st.builds(float.__mul__, st.sampled_from((1.0, -1.0)), st.just(0.0) | sizes | large)

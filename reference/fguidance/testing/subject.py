@@ -2,83 +2,130 @@
 
 import functools
 import inspect
+import math
 import re
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
 
 import numpy as np
+import sympy as sp
 import torch
 from torch import Tensor
 
 from fguidance.divergence import Divergence, divergence, divergence_names
+from fguidance.testing import exact, tolerance
 from fguidance.testing.declaration import Declaration
-from fguidance.testing.plain import plain
-from fguidance.testing.scale import scale
 from fguidance.testing.surroundings import settings_kept
-
-if TYPE_CHECKING:
-    import sympy as sp
 
 Function = Callable[[Tensor, Tensor], Tensor]
 _NAME = re.compile(r"(?!pi$)[A-Za-z_]\w+")
 """What is no generator: one name that is neither t nor a constant."""
 PARTS = ("value", "weight", "logit_gradient")
+EXACT = ("rkl", "fkl", "js", "hellinger", "jeffreys", "triangular", "lin_k", "gan")
+"""Divergences of this library whose weights and forces hold at any log-ratio; alpha does with alpha in [-1, 2]."""
+
+
+def plain(value: object) -> Any:
+    """A value in types that JSON has; anything else becomes its text."""
+    if isinstance(value, Tensor):
+        return value.detach().double().tolist() if value.is_floating_point() else value.detach().tolist()
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {entry.name: plain(getattr(value, entry.name)) for entry in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): plain(entry) for name, entry in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [plain(entry) for entry in value]
+    if isinstance(value, torch.dtype):
+        return str(value).removeprefix("torch.")
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def force_of_weights(log_p: Tensor, weights: Tensor) -> Tensor:
+    """The force w - p sum(w), shape (..., classes)."""
+    return weights - log_p.exp() * weights.sum(-1, keepdim=True)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is under test.
+    """A divergence under test.
 
     Attributes:
         name: what reports call it.
-        value: D(log_p, log_q), shapes (..., classes) to (...); None if there is none.
-        weight: w(log_p, log_q), the same shape as its arguments; None if there is none.
-        logit_gradient: force(logits, log_q), the same shape as its arguments; None if there is none.
-        generator: f(t) in `fguidance.symbolic.t`, where it is known.
+        parts: its functions by name, some of `PARTS`: value(log_p, log_q), shapes (..., classes) to (...), and
+            weight(log_p, log_q) and logit_gradient(logits, log_q), of the same shape as their arguments.
+        generator: f(t) in `fguidance.testing.exact.t`, where it is known.
         declaration: what is stated about it.
         array: ``"torch"`` or ``"numpy"``: what the functions take underneath; here they all take tensors.
-        differentiable: whether autograd runs through `value`.
+        differentiable: whether autograd runs through the value.
         derived: whether this library derived it from a generator.
+        registered: whether it is one of the library's own, with a closed form.
+        exact: whether it is one of those of which this library promises most.
     """
 
     name: str
-    value: Function | None
-    weight: Function | None
-    logit_gradient: Function | None
-    generator: "sp.Expr | None"
+    parts: Mapping[str, Function]
+    generator: sp.Expr | None
     declaration: Declaration
     array: str
     differentiable: bool
-    derived: bool
+    derived: bool = False
+    registered: bool = False
+    exact: bool = False
+
+    @property
+    def value(self) -> Function:
+        """The divergence; raises KeyError where there is none."""
+        return self.parts["value"]
+
+    @property
+    def weight(self) -> Function:
+        """The weights."""
+        return self.parts["weight"]
+
+    def force(self, logits: Tensor, log_q: Tensor) -> Tensor:
+        """Its own logit gradient, or else the force of its weights."""
+        if "logit_gradient" in self.parts:
+            return self.parts["logit_gradient"](logits, log_q.clone())
+        log_p = torch.log_softmax(logits, -1)
+        return force_of_weights(log_p, self.weight(log_p.clone(), log_q.clone()))
+
+    @property
+    def f(self) -> sp.Expr:
+        """The generator, for checks that need one."""
+        assert self.generator is not None
+        return self.generator
 
     @property
     def faithful(self) -> bool:
         """Whether the leading digits of the force are promised however one-hot p is."""
         stated = self.declaration.precision
-        return self.derived if stated is None else stated == "faithful"
+        return self.exact if stated is None else stated == "faithful"
 
     @property
     def dtypes(self) -> tuple[torch.dtype, ...]:
         """The dtypes that are promised to work."""
         return tuple(getattr(torch, name) for name in self.declaration.dtypes)
 
+    @property
+    def widest(self) -> torch.dtype:
+        """The widest dtype that is promised."""
+        return max(self.dtypes, key=lambda dtype: -torch.finfo(dtype).eps)
+
     @functools.cached_property
     def scale(self) -> float:
         """The size of its numbers: 1, but for a divergence that is a very small or a very large multiple of others."""
-        return scale(self.value, torch.float64 if torch.float64 in self.dtypes else self.dtypes[0])
-
-    def parts(self) -> dict[str, Function]:
-        """What it has of value, weight and logit_gradient, by name."""
-        found = {part: getattr(self, part) for part in PARTS}
-        return {part: function for part, function in found.items() if function is not None}
+        dtype = torch.float64 if torch.float64 in self.dtypes else self.dtypes[0]
+        return tolerance.scale(self.parts.get("value"), dtype)
 
     def as_dict(self) -> dict[str, Any]:
-        """What is known of it, in plain types for JSON."""
+        """All that is known of it, in plain types for JSON."""
         return {
             "generator": None if self.generator is None else str(self.generator),
-            "parts": list(self.parts()),
+            "parts": list(self.parts),
             "array": self.array,
             "differentiable": self.differentiable,
             "derived": self.derived,
@@ -100,10 +147,13 @@ def as_subject(source: Any, declaration: Declaration | None = None, name: str | 
         TypeError: nothing of the above.
         ValueError: a name that is not registered, or a generator that cannot be parsed or is not convex.
     """
-    import sympy as sp
-
     if isinstance(source, type):
-        source = _made(source)
+        try:
+            source = source()
+        except (Exception, SystemExit) as error:  # whatever the user's class raises
+            reason = f"{type(error).__name__}: {error}"
+            message = f"{source.__name__} cannot be made without arguments, give an instance: {reason}"
+            raise TypeError(message) from error
     stated = declaration or attribute_of(source, "declaration") or Declaration()
     if not isinstance(stated, Declaration):
         raise TypeError(f"declaration must be a Declaration, not {type(stated).__name__}")
@@ -113,65 +163,39 @@ def as_subject(source: Any, declaration: Declaration | None = None, name: str | 
         known = ", ".join(divergence_names())
         raise ValueError(f"{source!r} is no generator and no registered divergence, which are {known}")
     if isinstance(source, str | sp.Expr):
-        source = Divergence.from_generator(source, name=name or str(source))
+        source = Divergence.from_generator(source, name=str(source))
     if isinstance(source, Divergence):
         return _from_divergence(source, stated, name)
-    return _from_functions(source, stated, name)
-
-
-def _made(source: type) -> Any:
-    try:
-        return source()
-    except (Exception, SystemExit) as error:  # whatever the user's class raises
-        reason = f"{type(error).__name__}: {error}"
-        raise TypeError(f"{source.__name__} cannot be made without arguments, give an instance: {reason}") from error
+    given = _parts(source)
+    array, differentiable = _kind(given, stated)
+    parts = {part: _in_tensors(part, function, array) for part, function in given.items()}
+    return Subject(name or _name_of(source), parts, _generator_of(source, stated), stated, array, differentiable)
 
 
 def _from_divergence(source: Divergence, stated: Declaration, name: str | None) -> Subject:
-    value = source.value if source.is_divergence else None
     if source.needs_full_support:
         stated = stated.with_changes(full_support=True)
     if not source.is_smooth:
         stated = stated.with_changes(smooth=False)
+    parts = {part: getattr(source, part) for part in (PARTS if source.is_divergence else PARTS[1:])}
+    registered = source.name in divergence_names()
+    promised = source.name in EXACT or -1 <= source.parameters.get("alpha", math.inf) <= 2
     return Subject(
-        name=name or source.label,
-        value=value,
-        weight=source.weight,
-        logit_gradient=source.logit_gradient,
-        generator=source.generator,
-        declaration=stated,
-        array="torch",
-        differentiable=True,
-        derived=True,
-    )
+        name or source.label, parts, source.generator, stated, "torch", differentiable=True,
+        derived=True, registered=registered, exact=promised,
+    )  # fmt: skip
 
 
-def _from_functions(source: Any, stated: Declaration, name: str | None) -> Subject:
-    parts = _parts(source)
-    array, differentiable = _kind(parts, stated)
-    adapt = _from_numpy if array == "numpy" else _from_torch
-    functions = {part: adapt(part, function) if function else None for part, function in parts.items()}
-    return Subject(
-        name=name or _name_of(source),
-        generator=_generator_of(source, stated),
-        declaration=stated,
-        array=array,
-        differentiable=differentiable,
-        derived=False,
-        **functions,
-    )
-
-
-def _parts(source: Any) -> dict[str, Callable[..., Any] | None]:
+def _parts(source: Any) -> dict[str, Callable[..., Any]]:
     if isinstance(source, tuple | list):
         if len(source) not in (2, 3) or not all(callable(part) for part in source):
             raise TypeError(f"functions must be (value, weight) or (value, weight, logit_gradient), not {source!r}")
-        return dict(zip(PARTS, (*source, None)[:3], strict=True))
-    found = {part: attribute_of(source, part) for part in PARTS}
-    missing = [part for part in ("value", "weight") if not callable(found[part])]
+        return dict(zip(PARTS, source, strict=False))
+    found = {part: function for part in PARTS if callable(function := attribute_of(source, part))}
+    missing = [part for part in ("value", "weight") if part not in found]
     if missing:
         raise TypeError(f"{_name_of(source)} has no method {' and no method '.join(missing)}(log_p, log_q)")
-    return {part: function if callable(function) else None for part, function in found.items()}
+    return found
 
 
 def attribute_of(source: Any, name: str) -> Any:
@@ -192,44 +216,40 @@ def _name_of(source: Any) -> str:
     return named if isinstance(named, str) and named else type(source).__name__
 
 
-def _generator_of(source: Any, stated: Declaration) -> "sp.Expr | None":
-    from fguidance.symbolic import as_generator
-    from fguidance.symbolic.parsing import in_t, parse_generator
-
+def _generator_of(source: Any, stated: Declaration) -> sp.Expr | None:
     generator = stated.generator if stated.generator is not None else attribute_of(source, "generator")
     try:
-        return None if generator is None else as_generator(generator, kinks=not stated.smooth)
+        return None if generator is None else exact.as_generator(generator, kinks=not stated.smooth)
     except ValueError as error:
         if "twice differentiable" in str(error):
             raise ValueError(f"{error}; of a program with kinks, declare smooth=False and where they are") from None
         if "is not convex" not in str(error) or not stated.smooth:
             raise
         # The check generator_is_convex reports it, with the point that shows it.
-        return parse_generator(generator) if isinstance(generator, str) else in_t(generator)
+        if isinstance(generator, str):
+            return exact.parse_generator(generator)
+        return generator.xreplace(dict.fromkeys(generator.free_symbols, exact.t))
 
 
-def _kind(parts: dict[str, Callable[..., Any] | None], stated: Declaration) -> tuple[str, bool]:
+def _kind(parts: dict[str, Callable[..., Any]], stated: Declaration) -> tuple[str, bool]:
     """Which arrays the functions take, and whether autograd runs through the value: found by one call of each.
 
     NumPy's functions take tensors too, and some then return one; so they are NumPy's if more of them work with arrays.
     """
     if stated.array == "numpy":
         return "numpy", False
-    functions = [function for function in parts.values() if function is not None]
-    found = [_tried(function, lambda tensor, grad: tensor.clone().requires_grad_(grad)) for function in functions]
+    found = [_tried(function, lambda tensor, grad: tensor.clone().requires_grad_(grad)) for function in parts.values()]
     in_torch = [isinstance(result, Tensor) for result in found]
     if stated.array is None and not all(in_torch):
-        arrays = [_tried(function, lambda tensor, _: tensor.numpy().copy()) for function in functions]
-        in_numpy = [isinstance(result, np.ndarray | np.floating | float) for result in arrays]
-        if sum(in_numpy) > sum(in_torch):
+        arrays = [_tried(function, lambda tensor, _: tensor.numpy().copy()) for function in parts.values()]
+        if sum(isinstance(result, np.ndarray | np.floating | float) for result in arrays) > sum(in_torch):
             return "numpy", False
     return "torch", isinstance(found[0], Tensor) and found[0].requires_grad
 
 
 def _tried(function: Callable[..., Any], like: Callable[[Tensor, bool], Any]) -> Any:
     """What it returns for two distributions, the first of which wants a gradient; None where it raises."""
-    log_p = torch.log_softmax(torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64), -1)
-    log_q = torch.log_softmax(torch.tensor([0.1, 0.2, -0.4], dtype=torch.float64), -1)
+    log_p, log_q = torch.tensor([[0.3, -0.2, 0.1], [0.1, 0.2, -0.4]], dtype=torch.float64).log_softmax(-1)
     try:
         with settings_kept(), torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -238,21 +258,17 @@ def _tried(function: Callable[..., Any], like: Callable[[Tensor, bool], Any]) ->
         return None
 
 
-def _from_torch(part: str, function: Callable[..., Any]) -> Function:
-    def call(first: Tensor, log_q: Tensor) -> Tensor:
+def _in_tensors(part: str, function: Callable[..., Any], array: str) -> Function:
+    def in_torch(first: Tensor, log_q: Tensor) -> Tensor:
         found = function(first, log_q)
         if not isinstance(found, Tensor):
             raise TypeError(f"{part} must return a tensor, not {type(found).__name__}")
         return found
 
-    return call
-
-
-def _from_numpy(part: str, function: Callable[..., Any]) -> Function:
-    def call(first: Tensor, log_q: Tensor) -> Tensor:
+    def in_numpy(first: Tensor, log_q: Tensor) -> Tensor:
         found = function(first.detach().numpy(), log_q.detach().numpy())
         if not isinstance(found, np.ndarray | np.floating | float):
             raise TypeError(f"{part} must return a NumPy array, not {type(found).__name__}")
         return torch.from_numpy(np.asarray(found))
 
-    return call
+    return in_numpy if array == "numpy" else in_torch

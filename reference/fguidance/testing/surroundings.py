@@ -15,59 +15,22 @@ import mpmath
 import numpy as np
 import torch
 from torch import Tensor
+from torch._tensor_str import PRINT_OPTS  # there is no public way to read them
 
 Surrounding = tuple[Callable[[], Any], Callable[[Any], object]]
 
 
-def _print_options() -> dict[str, Any]:
-    from torch._tensor_str import PRINT_OPTS  # there is no public way to read them
-
-    return dict(vars(PRINT_OPTS))
-
-
-def _set_print_options(kept: dict[str, Any]) -> None:
-    torch.set_printoptions(**kept)  # type: ignore[no-untyped-call]
+def _variable(owner: object, name: str) -> Surrounding:
+    return lambda: getattr(owner, name), lambda kept: setattr(owner, name, kept)
 
 
 def _set_filters(kept: list[Any]) -> None:
     warnings.filters[:] = kept  # type: ignore[index]
 
 
-def _precision_of_mpmath() -> int:
-    return int(mpmath.mp.prec)
-
-
-def _set_precision_of_mpmath(kept: int) -> None:
-    mpmath.mp.prec = kept
-
-
-def _precision_of_decimals() -> int:
-    return decimal.getcontext().prec
-
-
-def _set_precision_of_decimals(kept: int) -> None:
-    decimal.getcontext().prec = kept
-
-
-_FLAGS = (("cudnn", "enabled"), ("cudnn", "benchmark"), ("cudnn", "deterministic"), ("mkldnn", "enabled"))
-
-
-def _flags_of_backends() -> tuple[bool, ...]:
-    return tuple(bool(getattr(getattr(torch.backends, backend), flag)) for backend, flag in _FLAGS)
-
-
-def _set_flags_of_backends(kept: tuple[bool, ...]) -> None:
-    for (backend, flag), value in zip(_FLAGS, kept, strict=True):
-        setattr(getattr(torch.backends, backend), flag, value)
-
-
 def _set_environment(kept: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(kept)
-
-
-def _flushes_denormals() -> bool:
-    return float(torch.tensor([1e-310], dtype=torch.float64) * 1) == 0
 
 
 GENERATORS: dict[str, Surrounding] = {
@@ -87,24 +50,31 @@ SETTINGS: dict[str, Surrounding] = {
     "the precision of PyTorch's matrix products": (
         torch.get_float32_matmul_precision, torch.set_float32_matmul_precision,
     ),
-    "PyTorch's handling of denormal numbers": (_flushes_denormals, torch.set_flush_denormal),
-    "how PyTorch prints": (_print_options, _set_print_options),
+    "PyTorch's handling of denormal numbers": (
+        lambda: float(torch.tensor(1e-310, dtype=torch.float64) * 1) == 0, torch.set_flush_denormal,
+    ),
+    "how PyTorch prints": (lambda: dict(vars(PRINT_OPTS)), lambda kept: vars(PRINT_OPTS).update(kept)),
     "NumPy's handling of floating-point errors": (np.geterr, lambda kept: np.seterr(**kept)),
     "how NumPy prints": (np.get_printoptions, lambda kept: np.set_printoptions(**kept)),
-    "Python's filters of warnings": (lambda: list(warnings.filters), _set_filters),
-    "the precision of mpmath": (_precision_of_mpmath, _set_precision_of_mpmath),
-    "the precision of decimal numbers": (_precision_of_decimals, _set_precision_of_decimals),
+    "Python's filters of warnings": (
+        lambda: list(warnings.filters), _set_filters,
+    ),
+    "the precision of mpmath": _variable(mpmath.mp, "prec"),
+    "the precision of decimal numbers": (
+        lambda: decimal.getcontext().prec, lambda kept: setattr(decimal.getcontext(), "prec", kept),
+    ),
     "the environment variables": (lambda: dict(os.environ), _set_environment),
     "the collection of garbage": (gc.isenabled, lambda kept: (gc.enable if kept else gc.disable)()),
     "which messages are logged": (lambda: logging.root.manager.disable, logging.disable),
-    "the flags of PyTorch's backends": (_flags_of_backends, _set_flags_of_backends),
+    "whether MKL-DNN is used": _variable(torch.backends.mkldnn, "enabled"),
     "Python's limit of recursion": (sys.getrecursionlimit, sys.setrecursionlimit),
+    **{f"cuDNN's flag {flag}": _variable(torch.backends.cudnn, flag) for flag in ("benchmark", "deterministic")},
 }  # fmt: skip
 """How to read each, and how to set it."""
 
 
 def read(surroundings: dict[str, Surrounding]) -> dict[str, Any]:
-    """What is set now, by name."""
+    """The present state of each, by name."""
     return {what: get() for what, (get, _) in surroundings.items()}
 
 
@@ -126,7 +96,7 @@ def same(one: Any, other: Any) -> bool:
 
 @contextmanager
 def settings_kept() -> Iterator[None]:
-    """Whatever is set in the block is undone after it; the random generators run on."""
+    """Undo after the block whatever is set in it; the random generators run on."""
     kept = read(SETTINGS)
     try:
         yield

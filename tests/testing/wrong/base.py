@@ -17,6 +17,31 @@ def found_by(*checks):
     return register
 
 
+def changes(module):
+    """Make a function that adds a class to `WRONG` which differs from another in some parts."""
+
+    def change(base, name, *checks, doc=None, **parts):
+        parts = {part: new.of(base, part) if isinstance(new, after) else new for part, new in parts.items()}
+        return found_by(*checks)(type(name, (base,), {"__module__": module, "__doc__": doc, **parts}))
+
+    return change
+
+
+class after:
+    """A part that changes the result of the base's: `change(result, first, log_q)`."""
+
+    def __init__(self, change):
+        self.change = change
+
+    def of(self, base, part):
+        return lambda its, first, log_q: self.change(getattr(base, part)(its, first, log_q), first, log_q)
+
+
+def pq(function):
+    """A part written in p and q."""
+    return lambda its, log_p, log_q: function(log_p.exp(), log_q.exp())
+
+
 class KL:
     generator = "t*log(t)"
 

@@ -10,7 +10,9 @@ import mpmath
 import numpy as np
 import torch
 
-from tests.testing.wrong.base import KL, ReverseKL, Undeclared, found_by
+from tests.testing.wrong.base import KL, ReverseKL, Undeclared, after, changes, found_by
+
+change = changes(__name__)
 
 
 @found_by("a_batch_is_its_members")
@@ -48,11 +50,8 @@ class NeedsAMember(KL):
         return super().weight(log_p, log_q)
 
 
-@found_by("an_empty_batch_gives_an_empty_result")
-class LosesTheEmptyAxis(ReverseKL):
-    def value(self, log_p, log_q):
-        value = super().value(log_p, log_q)
-        return value if value.numel() else value.sum()
+change(ReverseKL, "LosesTheEmptyAxis", "an_empty_batch_gives_an_empty_result",
+       value=after(lambda value, log_p, log_q: value if value.numel() else value.sum()))
 
 
 @found_by("inputs_are_not_modified")
@@ -76,17 +75,10 @@ class ClampsTheTargetsOfABatchInNumpy:
         return np.exp(log_p) - np.exp(log_q)
 
 
-@found_by("autograd_of_a_batch_is_that_of_its_members")
-class DetachedInABatch(Undeclared):
-    def value(self, log_p, log_q):
-        return super().value(log_p.detach() if log_p.ndim > 1 else log_p, log_q)
-
-
-@found_by("autograd_of_a_batch_is_that_of_its_members")
-class GradientOfTheFirstRow(Undeclared):
-    def value(self, log_p, log_q):
-        value = super().value(log_p, log_q)
-        return torch.cat((value[:1], value[1:].detach())) if value.ndim else value
+change(Undeclared, "DetachedInABatch", "autograd_of_a_batch_is_that_of_its_members",
+       value=lambda self, log_p, log_q: Undeclared.value(self, log_p.detach() if log_p.ndim > 1 else log_p, log_q))
+change(Undeclared, "GradientOfTheFirstRow", "autograd_of_a_batch_is_that_of_its_members",
+       value=after(lambda value, log_p, log_q: torch.cat((value[:1], value[1:].detach())) if value.ndim else value))
 
 
 @found_by("nan_is_not_hidden")
@@ -96,32 +88,20 @@ class HidesNanBehindTheFirst(KL):
         return terms[..., 0] + terms[..., 1:].nan_to_num().sum(-1)
 
 
-@found_by("nan_is_not_hidden")
-class DropsNanOfTheTarget(ReverseKL):
-    def value(self, log_p, log_q):
-        return (log_q.exp() * (log_q - log_p)).nansum(-1)
+change(ReverseKL, "DropsNanOfTheTarget", "nan_is_not_hidden",
+       value=lambda self, log_p, log_q: (log_q.exp() * (log_q - log_p)).nansum(-1))
 
 
 def _when_compiled(factor):
     return factor if torch.compiler.is_compiling() else 1
 
 
-@found_by("compiling_gives_the_same")
-class ValueOtherwiseWhenCompiled(KL):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q) * _when_compiled(2)
-
-
-@found_by("compiling_gives_the_same")
-class WeightOtherwiseWhenCompiled(KL):
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q) * _when_compiled(2)
-
-
-@found_by("compiling_gives_the_same")
-class ForceOtherwiseWhenCompiled(KL):
-    def logit_gradient(self, logits, log_q):
-        return super().logit_gradient(logits, log_q) * _when_compiled(2)
+change(KL, "ValueOtherwiseWhenCompiled", "compiling_gives_the_same",
+       value=lambda self, log_p, log_q: KL.value(self, log_p, log_q) * _when_compiled(2))
+change(KL, "WeightOtherwiseWhenCompiled", "compiling_gives_the_same",
+       weight=lambda self, log_p, log_q: KL.weight(self, log_p, log_q) * _when_compiled(2))
+change(KL, "ForceOtherwiseWhenCompiled", "compiling_gives_the_same",
+       logit_gradient=lambda self, logits, log_q: KL.logit_gradient(self, logits, log_q) * _when_compiled(2))
 
 
 @found_by("surroundings_are_left_alone")
@@ -186,21 +166,12 @@ class RowsOfTheFirstChunk(Undeclared):
         return super().weight(log_p, log_q[rows])
 
 
-@found_by("a_batch_is_its_members")
-class TimeBeforeBatch(Undeclared):
-    """A result of three axes is returned with the first two changed over, as for sequences."""
-
-    def value(self, log_p, log_q):
-        value = super().value(log_p, log_q)
-        return value.mT if value.ndim == 2 else value
-
-
-@found_by("a_batch_is_its_members")
-class ClassesInTheMiddle(Undeclared):
-    """Images, batch x classes x height, where there are three axes."""
-
-    def value(self, log_p, log_q):
-        return (log_p.exp() * (log_p - log_q)).sum(1 if log_p.ndim == 3 else -1)
+change(Undeclared, "TimeBeforeBatch", "a_batch_is_its_members",
+       doc="A result of three axes is returned with the first two changed over, as for sequences.",
+       value=after(lambda value, log_p, log_q: value.mT if value.ndim == 2 else value))
+change(Undeclared, "ClassesInTheMiddle", "a_batch_is_its_members",
+       doc="Images, batch x classes x height, where there are three axes.",
+       value=lambda self, log_p, log_q: (log_p.exp() * (log_p - log_q)).sum(1 if log_p.ndim == 3 else -1))
 
 
 @found_by("a_batch_is_its_members")
@@ -254,11 +225,8 @@ class SetsAnEnvironmentVariable(Undeclared):
         return super().weight(log_p, log_q)
 
 
-@found_by("a_batch_is_its_members")
-class SqueezesABatchOfOne(ReverseKL):
-    def value(self, log_p, log_q):
-        value = super().value(log_p, log_q)
-        return value if value.numel() > 1 else value.squeeze()
+change(ReverseKL, "SqueezesABatchOfOne", "a_batch_is_its_members",
+       value=after(lambda value, log_p, log_q: value if value.numel() > 1 else value.squeeze()))
 
 
 @found_by("a_large_batch_is_its_members")
@@ -324,11 +292,8 @@ class BatchesInDouble(ReverseKL):
         return buffer + super().weight(log_p, log_q)
 
 
-@found_by("a_batch_is_its_members")
-class HidesARowOfNan(ReverseKL):
-    def value(self, log_p, log_q):
-        value = super().value(log_p, log_q)
-        return torch.where(value.isnan(), 0, value) if value.ndim else value
+change(ReverseKL, "HidesARowOfNan", "a_batch_is_its_members",
+       value=after(lambda value, log_p, log_q: torch.where(value.isnan(), 0, value) if value.ndim else value))
 
 
 @found_by("surroundings_are_left_alone")

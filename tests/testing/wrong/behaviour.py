@@ -7,7 +7,9 @@ import numpy as np
 import torch
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, Hellinger, Undeclared, found_by
+from tests.testing.wrong.base import KL, Hellinger, Undeclared, after, changes, found_by
+
+change = changes(__name__)
 
 
 @found_by("calls_do_not_depend_on_earlier_calls")
@@ -75,11 +77,8 @@ class OnlySometimes(Undeclared):
         return super().weight(log_p, log_q) * (1.001 if self.calls % 7 == 0 else 1)
 
 
-@found_by("compiling_gives_the_same")
-class Noisy(KL):
-    def weight(self, log_p, log_q):
-        weight = super().weight(log_p, log_q)
-        return weight * (1 + 1e-9 * torch.rand_like(weight))
+change(KL, "Noisy", "compiling_gives_the_same",
+       weight=after(lambda weight, log_p, log_q: weight * (1 + 1e-09 * torch.rand_like(weight))))
 
 
 @found_by("force_ignores_a_shift")
@@ -130,28 +129,14 @@ class ChangesTheDefaultDtype(Undeclared):
         return super().weight(log_p, log_q)
 
 
-@found_by("a_batch_is_its_members")
-class BatchAxisInValue(KL):
-    def value(self, log_p, log_q):
-        return (log_p.exp() * (log_p - log_q)).sum(0)
-
-
-@found_by("a_batch_is_its_members")
-class MeanOverTheBatch(KL):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q).mean()
-
-
-@found_by("a_batch_is_its_members")
-class WeightOverTheBatch(Hellinger):
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q) / (len(log_p) if log_p.ndim > 1 else 1)
-
-
-@found_by("a_batch_is_its_members")
-class FirstTargetForAll(Undeclared):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q.reshape(-1, log_q.shape[-1])[0])
+change(KL, "BatchAxisInValue", "a_batch_is_its_members",
+       value=lambda self, log_p, log_q: (log_p.exp() * (log_p - log_q)).sum(0))
+change(KL, "MeanOverTheBatch", "a_batch_is_its_members",
+       value=lambda self, log_p, log_q: KL.value(self, log_p, log_q).mean())
+change(Hellinger, "WeightOverTheBatch", "a_batch_is_its_members",
+       weight=lambda self, log_p, log_q: Hellinger.weight(self, log_p, log_q) / (len(log_p) if log_p.ndim > 1 else 1))
+change(Undeclared, "FirstTargetForAll", "a_batch_is_its_members",
+       value=lambda self, log_p, log_q: Undeclared.value(self, log_p, log_q.reshape(-1, log_q.shape[-1])[0]))
 
 
 @found_by("a_batch_is_its_members")
@@ -181,10 +166,8 @@ class MaximumOverTheBatch(Undeclared):
         return weight - p * weight.sum(-1, keepdim=True)
 
 
-@found_by("saturation_is_as_declared")
-class OffByOneClass(KL):
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q).roll(1, -1)
+change(KL, "OffByOneClass", "saturation_is_as_declared",
+       weight=lambda self, log_p, log_q: KL.weight(self, log_p, log_q).roll(1, -1))
 
 
 @found_by("classes_may_be_permuted")
@@ -200,30 +183,15 @@ class SortsTheClasses(Undeclared):
         return super().weight(log_p.gather(-1, order), log_q.gather(-1, order))
 
 
-@found_by("nan_is_not_hidden")
-class HidesNan(KL):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q).nan_to_num(0.0)
-
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q).nan_to_num(0.0)
-
-
-@found_by("nan_is_not_hidden")
-class HidesNanInTheTarget(Undeclared):
-    declaration = Declaration(full_support=True)
-
-    def value(self, log_p, log_q):
-        return super().value(log_p, torch.where(log_q.isnan(), log_p, log_q))
-
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, torch.where(log_q.isnan(), log_p, log_q))
-
-
-@found_by("nan_is_not_hidden")
-class SumsWithoutNan(Undeclared):
-    def value(self, log_p, log_q):
-        return (log_p.exp() * (log_p - log_q)).nansum(-1)
+change(KL, "HidesNan", "nan_is_not_hidden",
+       value=lambda self, log_p, log_q: KL.value(self, log_p, log_q).nan_to_num(0.0),
+       weight=lambda self, log_p, log_q: KL.weight(self, log_p, log_q).nan_to_num(0.0))
+change(Undeclared, "HidesNanInTheTarget", "nan_is_not_hidden",
+       declaration=Declaration(full_support=True),
+       value=lambda self, log_p, log_q: Undeclared.value(self, log_p, torch.where(log_q.isnan(), log_p, log_q)),
+       weight=lambda self, log_p, log_q: Undeclared.weight(self, log_p, torch.where(log_q.isnan(), log_p, log_q)))
+change(Undeclared, "SumsWithoutNan", "nan_is_not_hidden",
+       value=lambda self, log_p, log_q: (log_p.exp() * (log_p - log_q)).nansum(-1))
 
 
 @found_by("inputs_are_not_modified")
@@ -248,18 +216,10 @@ class ModifiesTheLogits(KL):
         return super().logit_gradient(logits, log_q)
 
 
-@found_by("inputs_are_not_modified")
-class WritesOverItsInput(Undeclared):
-    """The result is a view of the argument."""
-
-    def weight(self, log_p, log_q):
-        return log_p.copy_(super().weight(log_p, log_q))
-
-
-@found_by("weight_is_gradient_of_value")
-class DetachedP(Undeclared):
-    def value(self, log_p, log_q):
-        return (log_p.exp().detach() * (log_p - log_q)).sum(-1)
+change(Undeclared, "WritesOverItsInput", "inputs_are_not_modified", doc="The result is a view of the argument.",
+       weight=lambda self, log_p, log_q: log_p.copy_(Undeclared.weight(self, log_p, log_q)))
+change(Undeclared, "DetachedP", "weight_is_gradient_of_value",
+       value=lambda self, log_p, log_q: (log_p.exp().detach() * (log_p - log_q)).sum(-1))
 
 
 @found_by("autograd_runs_through_the_value")
@@ -278,22 +238,12 @@ class GradientStopsAtAMaximum(Undeclared):
         return (log_p.exp() * (log_p - shift - log_q)).sum(-1) + shift[..., 0].detach()
 
 
-@found_by("dtype_and_shape_are_kept")
-class AlwaysDouble(KL):
-    def weight(self, log_p, log_q):
-        return super().weight(log_p.double(), log_q.double())
-
-
-@found_by("dtype_and_shape_are_kept")
-class ValueInDouble(Undeclared):
-    def value(self, log_p, log_q):
-        return super().value(log_p.double(), log_q.double())
-
-
-@found_by("dtype_and_shape_are_kept", "value_is_right_at_the_ends")
-class KeepsTheClassAxis(KL):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q)[..., None]
+change(KL, "AlwaysDouble", "dtype_and_shape_are_kept",
+       weight=lambda self, log_p, log_q: KL.weight(self, log_p.double(), log_q.double()))
+change(Undeclared, "ValueInDouble", "dtype_and_shape_are_kept",
+       value=lambda self, log_p, log_q: Undeclared.value(self, log_p.double(), log_q.double()))
+change(KL, "KeepsTheClassAxis", "dtype_and_shape_are_kept", "value_is_right_at_the_ends",
+       value=lambda self, log_p, log_q: KL.value(self, log_p, log_q)[..., None])
 
 
 @found_by("value_is_not_negative")
@@ -304,16 +254,10 @@ class Exits(Undeclared):
         sys.exit(0)
 
 
-@found_by("autograd_runs_through_the_value")
-class PythonFloat(KL):
-    def value(self, log_p, log_q):
-        return float(super().value(log_p, log_q))
-
-
-@found_by("nan_is_not_hidden")
-class ReturnsNone(KL):
-    def weight(self, log_p, log_q):
-        return None
+change(KL, "PythonFloat", "autograd_runs_through_the_value",
+       value=lambda self, log_p, log_q: float(KL.value(self, log_p, log_q)))
+change(KL, "ReturnsNone", "nan_is_not_hidden",
+       weight=lambda self, log_p, log_q: None)
 
 
 @found_by("nan_is_not_hidden")
@@ -352,10 +296,8 @@ class InNumpy:
         return np.exp(log_p) - np.exp(log_q)
 
 
-@found_by("a_step_against_the_force_lowers_the_value")
-class InNumpyWithASign(InNumpy):
-    def weight(self, log_p, log_q):
-        return np.exp(log_q) - np.exp(log_p)
+change(InNumpy, "InNumpyWithASign", "a_step_against_the_force_lowers_the_value",
+       weight=lambda self, log_p, log_q: np.exp(log_q) - np.exp(log_p))
 
 
 @found_by("inputs_are_not_modified")
@@ -365,12 +307,9 @@ class InNumpyInPlace(InNumpy):
         return log_p - np.exp(log_q)
 
 
-@found_by("weight_is_gradient_of_value")
-class InNumpyTwice(InNumpy):
-    generator = None
-
-    def weight(self, log_p, log_q):
-        return 2 * super().weight(log_p, log_q)
+change(InNumpy, "InNumpyTwice", "weight_is_gradient_of_value",
+       generator=None,
+       weight=lambda self, log_p, log_q: 2 * InNumpy.weight(self, log_p, log_q))
 
 
 @found_by("dtype_and_shape_are_kept")
@@ -379,10 +318,8 @@ class InNumpyAlwaysDouble(InNumpy):
         return np.exp(np.asarray(log_p, dtype=np.float64)) - np.exp(np.asarray(log_q, dtype=np.float64))
 
 
-@found_by("dtype_and_shape_are_kept")
-class InNumpyAlwaysSingle(InNumpy):
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q).astype(np.float32)
+change(InNumpy, "InNumpyAlwaysSingle", "dtype_and_shape_are_kept",
+       weight=lambda self, log_p, log_q: InNumpy.weight(self, log_p, log_q).astype(np.float32))
 
 
 @found_by("surroundings_are_left_alone")
@@ -392,7 +329,5 @@ class InNumpySilencesWarnings(InNumpy):
         return super().weight(log_p, log_q)
 
 
-@found_by("a_batch_is_its_members")
-class InNumpyOverAll(InNumpy):
-    def value(self, log_p, log_q):
-        return np.sum(np.exp(log_q) * (log_q - log_p))
+change(InNumpy, "InNumpyOverAll", "a_batch_is_its_members",
+       value=lambda self, log_p, log_q: np.sum(np.exp(log_q) * (log_q - log_p)))

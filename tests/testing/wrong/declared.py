@@ -1,56 +1,28 @@
 """Right programs of which something untrue is declared."""
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, Hellinger, Undeclared, found_by
+from tests.testing.wrong.base import KL, Hellinger, Undeclared, changes
 
+change = changes(__name__)
 
-@found_by("symmetry_is_as_declared")
-class DeclaredSymmetric(KL):
-    declaration = Declaration(symmetric=True)
-
-
-@found_by("symmetry_is_as_declared")
-class DeclaredNotSymmetric(Hellinger):
-    declaration = Declaration(symmetric=False)
-
-
-@found_by("value_is_bounded_as_declared")
-class DeclaredBounded(Undeclared):
-    declaration = Declaration(bounded=True)
-
-
-@found_by("value_is_bounded_as_declared")
-class DeclaredUnbounded(Hellinger):
-    declaration = Declaration(bounded=False)
-
-
-@found_by("saturation_is_as_declared")
-class DeclaredToStay(KL):
-    declaration = Declaration(saturation="stays")
-
-
-@found_by("saturation_is_as_declared")
-class DeclaredToGrow(Hellinger):
-    declaration = Declaration(saturation="grows")
-
-
-@found_by("weight_is_zero_at_equality")
-class DeclaredInAnotherGauge(KL):
-    declaration = Declaration(gauge=1.0)
-
-
-@found_by("saturation_is_as_declared")
-class DeclaredForTheDual(KL):
-    generator = "-log(t)"
-
-
-@found_by("dual_swaps_the_arguments")
-class DeclaredTwiceAsLarge(Hellinger):
-    generator = "2*(sqrt(t) - 1)**2"
-
-
-@found_by("symmetry_is_as_declared")
-class DeclaredAsANeighbour(Undeclared):
-    """Jeffreys' generator for the forward KL: the same near equality up to a factor."""
-
-    generator = "(t - 1)*log(t)/2"
+change(KL, "DeclaredSymmetric", "symmetry_is_as_declared",
+       declaration=Declaration(symmetric=True))
+change(Hellinger, "DeclaredNotSymmetric", "symmetry_is_as_declared",
+       declaration=Declaration(symmetric=False))
+change(Undeclared, "DeclaredBounded", "value_is_bounded_as_declared",
+       declaration=Declaration(bounded=True))
+change(Hellinger, "DeclaredUnbounded", "value_is_bounded_as_declared",
+       declaration=Declaration(bounded=False))
+change(KL, "DeclaredToStay", "saturation_is_as_declared",
+       declaration=Declaration(saturation="stays"))
+change(Hellinger, "DeclaredToGrow", "saturation_is_as_declared",
+       declaration=Declaration(saturation="grows"))
+change(KL, "DeclaredInAnotherGauge", "weight_is_zero_at_equality",
+       declaration=Declaration(gauge=1.0))
+change(KL, "DeclaredForTheDual", "saturation_is_as_declared",
+       generator="-log(t)")
+change(Hellinger, "DeclaredTwiceAsLarge", "dual_swaps_the_arguments",
+       generator="2*(sqrt(t) - 1)**2")
+change(Undeclared, "DeclaredAsANeighbour", "symmetry_is_as_declared",
+       doc="Jeffreys' generator for the forward KL: the same near equality up to a factor.",
+       generator="(t - 1)*log(t)/2")

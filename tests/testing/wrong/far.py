@@ -6,17 +6,14 @@ import numpy as np
 import torch
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, Hellinger, ReverseKL, Undeclared, found_by
+from tests.testing.wrong.base import KL, Hellinger, ReverseKL, Undeclared, changes, found_by
+
+change = changes(__name__)
 
 NOT_BY_AUTOGRAD = Declaration(differentiable=False)
 
-
-@found_by("force_matches_high_precision")
-class ForceOfATargetClamped(KL):
-    """At 1e-8, as some losses do."""
-
-    def logit_gradient(self, logits, log_q):
-        return super().logit_gradient(logits, log_q.clamp_min(math.log(1e-8)))
+change(KL, "ForceOfATargetClamped", "force_matches_high_precision", doc="At 1e-8, as some losses do.",
+       logit_gradient=lambda self, logits, log_q: KL.logit_gradient(self, logits, log_q.clamp_min(math.log(1e-08))))
 
 
 @found_by("force_is_that_of_the_weights")
@@ -25,56 +22,24 @@ class UndeclaredForceOfATargetClamped(Undeclared):
         return super().logit_gradient(logits, log_q.clamp_min(math.log(1e-8)))
 
 
-@found_by("weight_is_gradient_of_value")
-class ClampedAtAHundred(Undeclared):
-    """As the binary cross-entropy of PyTorch does."""
-
-    def value(self, log_p, log_q):
-        return (log_q.exp() * (log_q - log_p.clamp_min(-100))).sum(-1)
-
-    def weight(self, log_p, log_q):
-        return log_p.exp() - log_q.exp()
-
-    logit_gradient = None
-
-
-@found_by("weight_is_gradient_of_value")
-class RatiosOfTheValueClamped(ReverseKL):
-    declaration = NOT_BY_AUTOGRAD
-
-    def value(self, log_p, log_q):
-        return (log_q.exp() * (log_q - log_p).clamp(-30, 30)).sum(-1).detach()
-
-
-@found_by("weight_is_gradient_of_value")
-class RatiosOfTheValueClampedInNumpy:
-    def value(self, log_p, log_q):
-        return (np.exp(log_q) * np.clip(log_q - log_p, -30, 30)).sum(-1)
-
-    def weight(self, log_p, log_q):
-        return np.exp(log_p) - np.exp(log_q)
-
-
-@found_by("weight_is_gradient_of_value")
-class LogarithmToTheBaseOfTwo(ReverseKL):
-    """With a rounded 1/log 2."""
-
-    declaration = NOT_BY_AUTOGRAD
-
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q).detach() / math.log(2)
-
-    def weight(self, log_p, log_q):
-        return 1.4427 * super().weight(log_p, log_q)
-
-
-@found_by("weight_is_gradient_of_value")
-class OffByFiveMillionthsInNumpy:
-    def value(self, log_p, log_q):
-        return ((np.exp(log_p / 2) - np.exp(log_q / 2)) ** 2).sum(-1)
-
-    def weight(self, log_p, log_q):
-        return 1.000005 * (np.exp(log_p) - np.exp((log_p + log_q) / 2))
+change(Undeclared, "ClampedAtAHundred", "weight_is_gradient_of_value",
+       doc="As the binary cross-entropy of PyTorch does.",
+       value=lambda self, log_p, log_q: (log_q.exp() * (log_q - log_p.clamp_min(-100))).sum(-1),
+       weight=lambda self, log_p, log_q: log_p.exp() - log_q.exp(),
+       logit_gradient=None)
+change(ReverseKL, "RatiosOfTheValueClamped", "weight_is_gradient_of_value",
+       declaration=NOT_BY_AUTOGRAD,
+       value=lambda self, log_p, log_q: (log_q.exp() * (log_q - log_p).clamp(-30, 30)).sum(-1).detach())
+change(object, "RatiosOfTheValueClampedInNumpy", "weight_is_gradient_of_value",
+       value=lambda self, log_p, log_q: (np.exp(log_q) * np.clip(log_q - log_p, -30, 30)).sum(-1),
+       weight=lambda self, log_p, log_q: np.exp(log_p) - np.exp(log_q))
+change(ReverseKL, "LogarithmToTheBaseOfTwo", "weight_is_gradient_of_value", doc="With a rounded 1/log 2.",
+       declaration=NOT_BY_AUTOGRAD,
+       value=lambda self, log_p, log_q: ReverseKL.value(self, log_p, log_q).detach() / math.log(2),
+       weight=lambda self, log_p, log_q: 1.4427 * ReverseKL.weight(self, log_p, log_q))
+change(object, "OffByFiveMillionthsInNumpy", "weight_is_gradient_of_value",
+       value=lambda self, log_p, log_q: ((np.exp(log_p / 2) - np.exp(log_q / 2)) ** 2).sum(-1),
+       weight=lambda self, log_p, log_q: 1.000005 * (np.exp(log_p) - np.exp((log_p + log_q) / 2)))
 
 
 @found_by("weight_is_gradient_of_value")
@@ -97,35 +62,15 @@ class SeriesWithoutItsHalf(Undeclared):
         return log_p.exp() * torch.where(u.abs() < 1e-4, 2 * u, u)
 
 
-@found_by("weight_is_gradient_of_value")
-class RatiosClampedForSingle(Undeclared):
-    """At 88, where the exponential of a float32 ends, and in float64 too."""
-
-    def value(self, log_p, log_q):
-        return (log_q.exp() * torch.expm1((log_p - log_q).clamp_max(88)) ** 2).sum(-1)
-
-    def weight(self, log_p, log_q):
-        return 2 * log_p.exp() * torch.expm1((log_p - log_q).clamp_max(88))
-
-    logit_gradient = None
-
-
-@found_by("weight_is_gradient_of_value")
-class ValueClampedAtAHundred(Undeclared):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q).clamp(0, 100)
-
-
-@found_by("weight_is_gradient_of_value")
-class TargetOfTheValueClampedInNumpy:
-    def value(self, log_p, log_q):
-        return (np.exp(log_p) * (log_p - np.maximum(log_q, -50))).sum(-1)
-
-    def weight(self, log_p, log_q):
-        return np.exp(log_p) * (log_p - log_q)
-
-
-@found_by("splitting_a_class_changes_nothing")
-class TwoThousandClasses(Undeclared):
-    def value(self, log_p, log_q):
-        return super().value(log_p[..., :2048], log_q[..., :2048])
+change(Undeclared, "RatiosClampedForSingle", "weight_is_gradient_of_value",
+       doc="At 88, where the exponential of a float32 ends, and in float64 too.",
+       value=lambda self, log_p, log_q: (log_q.exp() * torch.expm1((log_p - log_q).clamp_max(88)) ** 2).sum(-1),
+       weight=lambda self, log_p, log_q: 2 * log_p.exp() * torch.expm1((log_p - log_q).clamp_max(88)),
+       logit_gradient=None)
+change(Undeclared, "ValueClampedAtAHundred", "weight_is_gradient_of_value",
+       value=lambda self, log_p, log_q: Undeclared.value(self, log_p, log_q).clamp(0, 100))
+change(object, "TargetOfTheValueClampedInNumpy", "weight_is_gradient_of_value",
+       value=lambda self, log_p, log_q: (np.exp(log_p) * (log_p - np.maximum(log_q, -50))).sum(-1),
+       weight=lambda self, log_p, log_q: np.exp(log_p) * (log_p - log_q))
+change(Undeclared, "TwoThousandClasses", "splitting_a_class_changes_nothing",
+       value=lambda self, log_p, log_q: Undeclared.value(self, log_p[..., :2048], log_q[..., :2048]))

@@ -3,13 +3,12 @@
 import torch
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, Hellinger, Undeclared, found_by
+from tests.testing.wrong.base import KL, Hellinger, Undeclared, after, changes, found_by
 
+change = changes(__name__)
 
-@found_by("force_sums_to_zero")
-class NotCentred(Undeclared):
-    def logit_gradient(self, logits, log_q):
-        return self.weight(logits.log_softmax(-1), log_q)
+change(Undeclared, "NotCentred", "force_sums_to_zero",
+       logit_gradient=lambda self, logits, log_q: self.weight(logits.log_softmax(-1), log_q))
 
 
 @found_by("force_is_that_of_the_weights")
@@ -41,18 +40,11 @@ class CentredTwice(Undeclared):
         return weight - 2 * log_p.exp() * weight.sum(-1, keepdim=True)
 
 
-@found_by("a_step_against_the_force_lowers_the_value")
-class ForceSign(Undeclared):
-    """The direction of descent instead of the gradient."""
-
-    def logit_gradient(self, logits, log_q):
-        return -super().logit_gradient(logits, log_q)
-
-
-@found_by("a_step_against_the_force_lowers_the_value")
-class TemperatureForgotten(Undeclared):
-    def logit_gradient(self, logits, log_q):
-        return super().logit_gradient(logits / 2, log_q)
+change(Undeclared, "ForceSign", "a_step_against_the_force_lowers_the_value",
+       doc="The direction of descent instead of the gradient.",
+       logit_gradient=lambda self, logits, log_q: -Undeclared.logit_gradient(self, logits, log_q))
+change(Undeclared, "TemperatureForgotten", "a_step_against_the_force_lowers_the_value",
+       logit_gradient=lambda self, logits, log_q: Undeclared.logit_gradient(self, logits / 2, log_q))
 
 
 @found_by("finite_input_gives_no_nan")
@@ -64,10 +56,8 @@ class LogitsForLogProbabilities(Undeclared):
         return weight - logits.exp() * weight.sum(-1, keepdim=True)
 
 
-@found_by("a_step_against_the_force_lowers_the_value")
-class SoftmaxTwice(Undeclared):
-    def logit_gradient(self, logits, log_q):
-        return super().logit_gradient(logits.softmax(-1), log_q)
+change(Undeclared, "SoftmaxTwice", "a_step_against_the_force_lowers_the_value",
+       logit_gradient=lambda self, logits, log_q: Undeclared.logit_gradient(self, logits.softmax(-1), log_q))
 
 
 @found_by("finite_input_gives_no_nan")
@@ -80,16 +70,10 @@ class SoftmaxOverflows(Undeclared):
         return weight - p * weight.sum(-1, keepdim=True)
 
 
-@found_by("force_is_that_of_the_weights")
-class WrongForLargeLogits(Undeclared):
-    def logit_gradient(self, logits, log_q):
-        return super().logit_gradient(logits.clamp_max(100), log_q)
-
-
-@found_by("force_is_that_of_the_weights")
-class WrongForVeryNegativeLogits(Undeclared):
-    def logit_gradient(self, logits, log_q):
-        return super().logit_gradient(logits.clamp_min(-50), log_q)
+change(Undeclared, "WrongForLargeLogits", "force_is_that_of_the_weights",
+       logit_gradient=lambda self, logits, log_q: Undeclared.logit_gradient(self, logits.clamp_max(100), log_q))
+change(Undeclared, "WrongForVeryNegativeLogits", "force_is_that_of_the_weights",
+       logit_gradient=lambda self, logits, log_q: Undeclared.logit_gradient(self, logits.clamp_min(-50), log_q))
 
 
 @found_by("force_ignores_a_shift")
@@ -113,17 +97,10 @@ class WrongForTies(Undeclared):
         return force / ties
 
 
-@found_by("force_is_gradient_in_the_image")
-class ForceClipped(Undeclared):
-    def logit_gradient(self, logits, log_q):
-        return super().logit_gradient(logits, log_q).clamp(-0.25, 0.25)
-
-
-@found_by("force_sums_to_zero")
-class ForceNormalised(Undeclared):
-    def logit_gradient(self, logits, log_q):
-        force = super().logit_gradient(logits, log_q)
-        return force / (force.norm(dim=-1, keepdim=True) + 1e-12)
+change(Undeclared, "ForceClipped", "force_is_gradient_in_the_image",
+       logit_gradient=lambda self, logits, log_q: Undeclared.logit_gradient(self, logits, log_q).clamp(-0.25, 0.25))
+change(Undeclared, "ForceNormalised", "force_sums_to_zero",
+       logit_gradient=after(lambda force, logits, log_q: force / (force.norm(dim=-1, keepdim=True) + 1e-12)))
 
 
 @found_by("force_is_that_of_the_weights")
@@ -142,11 +119,9 @@ class SingleInForce(KL):
         return super().logit_gradient(logits.float(), log_q.float()).to(logits.dtype)
 
 
-@found_by("force_is_right_at_saturation")
-class CancelsAtSaturation(KL):
-    """Plainly written, though the leading digits are promised."""
-
-    declaration = Declaration(precision="faithful", full_support=True)
+change(KL, "CancelsAtSaturation", "force_is_right_at_saturation",
+       doc="Plainly written, though the leading digits are promised.",
+       declaration=Declaration(precision="faithful", full_support=True))
 
 
 @found_by("force_is_right_at_saturation")

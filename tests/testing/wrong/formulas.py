@@ -6,21 +6,16 @@ import sympy as sp
 import torch
 
 import fguidance as fg
-from fguidance.symbolic import t
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, Hellinger, ReverseKL, Undeclared, found_by
+from fguidance.testing.exact import t
+from tests.testing.wrong.base import KL, Hellinger, ReverseKL, Undeclared, changes, found_by
 
+change = changes(__name__)
 
-@found_by("a_step_against_the_force_lowers_the_value")
-class WeightSign(Undeclared):
-    def weight(self, log_p, log_q):
-        return -super().weight(log_p, log_q)
-
-
-@found_by("value_changes_as_the_weights_say")
-class WeightFactor(Undeclared):
-    def weight(self, log_p, log_q):
-        return 2 * super().weight(log_p, log_q)
+change(Undeclared, "WeightSign", "a_step_against_the_force_lowers_the_value",
+       weight=lambda self, log_p, log_q: -Undeclared.weight(self, log_p, log_q))
+change(Undeclared, "WeightFactor", "value_changes_as_the_weights_say",
+       weight=lambda self, log_p, log_q: 2 * Undeclared.weight(self, log_p, log_q))
 
 
 @found_by("dual_swaps_the_arguments")
@@ -29,31 +24,15 @@ class ValueFactor(KL):
         return 2 * super().value(log_p, log_q)
 
 
-@found_by("force_is_right_at_saturation")
-class BothFactor(ValueFactor):
-    def weight(self, log_p, log_q):
-        return 2 * super().weight(log_p, log_q)
-
-
-@found_by("value_changes_as_the_weights_say")
-class SwappedInValue(Undeclared):
-    def value(self, log_p, log_q):
-        return super().value(log_q, log_p)
-
-
-@found_by("a_step_against_the_force_lowers_the_value")
-class SwappedInWeight(Undeclared):
-    def weight(self, log_p, log_q):
-        return super().weight(log_q, log_p)
-
-
-@found_by("saturation_is_as_declared")
-class SwappedThroughout(KL):
-    def value(self, log_p, log_q):
-        return super().value(log_q, log_p)
-
-    def weight(self, log_p, log_q):
-        return log_p.exp() - log_q.exp()
+change(ValueFactor, "BothFactor", "force_is_right_at_saturation",
+       weight=lambda self, log_p, log_q: 2 * ValueFactor.weight(self, log_p, log_q))
+change(Undeclared, "SwappedInValue", "value_changes_as_the_weights_say",
+       value=lambda self, log_p, log_q: Undeclared.value(self, log_q, log_p))
+change(Undeclared, "SwappedInWeight", "a_step_against_the_force_lowers_the_value",
+       weight=lambda self, log_p, log_q: Undeclared.weight(self, log_q, log_p))
+change(KL, "SwappedThroughout", "saturation_is_as_declared",
+       value=lambda self, log_p, log_q: KL.value(self, log_q, log_p),
+       weight=lambda self, log_p, log_q: log_p.exp() - log_q.exp())
 
 
 @found_by("weight_is_zero_at_equality")
@@ -62,48 +41,20 @@ class NotInGauge(KL):
         return log_p.exp() * (log_p - log_q + 1)
 
 
-@found_by("saturation_is_as_declared")
-class WrongLimit(KL):
-    """alpha = 1 taken for the other limit."""
-
-    def weight(self, log_p, log_q):
-        return log_p.exp() - log_q.exp()
-
-
-@found_by("value_changes_as_the_weights_say")
-class LogarithmToBaseTwo(Undeclared):
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q) / math.log(2)
-
-
-@found_by("merging_classes_never_raises_the_value")
-class MeanOverClasses(Undeclared):
-    def value(self, log_p, log_q):
-        return (log_p.exp() * (log_p - log_q)).mean(-1)
-
-
-@found_by("merging_classes_never_raises_the_value")
-class MeanOverClassesThroughout(ReverseKL):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q) / log_p.shape[-1]
-
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q) / log_p.shape[-1]
-
-
-@found_by("merging_classes_never_raises_the_value")
-class OverTheLogarithmOfTheClasses(ReverseKL):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q) / math.log(log_p.shape[-1])
-
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q) / math.log(log_p.shape[-1])
-
-
-@found_by("value_is_not_negative")
-class ForgetsTheLastClass(Undeclared):
-    def value(self, log_p, log_q):
-        return (log_p.exp() * (log_p - log_q))[..., :-1].sum(-1)
+change(KL, "WrongLimit", "saturation_is_as_declared", doc="alpha = 1 taken for the other limit.",
+       weight=lambda self, log_p, log_q: log_p.exp() - log_q.exp())
+change(Undeclared, "LogarithmToBaseTwo", "value_changes_as_the_weights_say",
+       weight=lambda self, log_p, log_q: Undeclared.weight(self, log_p, log_q) / math.log(2))
+change(Undeclared, "MeanOverClasses", "merging_classes_never_raises_the_value",
+       value=lambda self, log_p, log_q: (log_p.exp() * (log_p - log_q)).mean(-1))
+change(ReverseKL, "MeanOverClassesThroughout", "merging_classes_never_raises_the_value",
+       value=lambda self, log_p, log_q: ReverseKL.value(self, log_p, log_q) / log_p.shape[-1],
+       weight=lambda self, log_p, log_q: ReverseKL.weight(self, log_p, log_q) / log_p.shape[-1])
+change(ReverseKL, "OverTheLogarithmOfTheClasses", "merging_classes_never_raises_the_value",
+       value=lambda self, log_p, log_q: ReverseKL.value(self, log_p, log_q) / math.log(log_p.shape[-1]),
+       weight=lambda self, log_p, log_q: ReverseKL.weight(self, log_p, log_q) / math.log(log_p.shape[-1]))
+change(Undeclared, "ForgetsTheLastClass", "value_is_not_negative",
+       value=lambda self, log_p, log_q: (log_p.exp() * (log_p - log_q))[..., :-1].sum(-1))
 
 
 @found_by("classes_may_be_permuted")
@@ -113,28 +64,14 @@ class OnlyTheLabel(Undeclared):
         return super().weight(log_p, log_q) * hot
 
 
-@found_by("value_changes_as_the_weights_say")
-class WeightOfTheDual(Undeclared):
-    def weight(self, log_p, log_q):
-        return log_p.exp() - log_q.exp()
-
-
-@found_by("weight_is_homogeneous")
-class WeightWithoutP(Undeclared):
-    def weight(self, log_p, log_q):
-        return log_p - log_q
-
-
-@found_by("value_changes_as_the_weights_say")
-class WeightTimesQ(Undeclared):
-    def weight(self, log_p, log_q):
-        return log_q.exp() * (log_p - log_q)
-
-
-@found_by("a_step_against_the_force_lowers_the_value")
-class TheValuesTermsForWeights(ReverseKL):
-    def weight(self, log_p, log_q):
-        return log_q.exp() * (log_q - log_p)
+change(Undeclared, "WeightOfTheDual", "value_changes_as_the_weights_say",
+       weight=lambda self, log_p, log_q: log_p.exp() - log_q.exp())
+change(Undeclared, "WeightWithoutP", "weight_is_homogeneous",
+       weight=lambda self, log_p, log_q: log_p - log_q)
+change(Undeclared, "WeightTimesQ", "value_changes_as_the_weights_say",
+       weight=lambda self, log_p, log_q: log_q.exp() * (log_p - log_q))
+change(ReverseKL, "TheValuesTermsForWeights", "a_step_against_the_force_lowers_the_value",
+       weight=lambda self, log_p, log_q: log_q.exp() * (log_q - log_p))
 
 
 @found_by("value_is_jointly_convex")
@@ -146,16 +83,10 @@ class Negative(Undeclared):
         return -super().weight(log_p, log_q)
 
 
-@found_by("value_is_zero_only_at_equality")
-class NotZeroAtEquality(Undeclared):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q) + 0.1
-
-
-@found_by("value_is_zero_only_at_equality")
-class MinusATinyConstant(Undeclared):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q) - 1e-9
+change(Undeclared, "NotZeroAtEquality", "value_is_zero_only_at_equality",
+       value=lambda self, log_p, log_q: Undeclared.value(self, log_p, log_q) + 0.1)
+change(Undeclared, "MinusATinyConstant", "value_is_zero_only_at_equality",
+       value=lambda self, log_p, log_q: Undeclared.value(self, log_p, log_q) - 1e-09)
 
 
 @found_by("merging_classes_never_raises_the_value")
@@ -190,24 +121,13 @@ class WassersteinOnIndices:
         return log_p.exp() * sign.flip(-1).cumsum(-1).flip(-1)
 
 
-@found_by("weight_depends_on_its_class_alone")
-class Bhattacharyya:
-    def value(self, log_p, log_q):
-        return -torch.logsumexp((log_p + log_q) / 2, -1)
-
-    def weight(self, log_p, log_q):
-        return -torch.softmax((log_p + log_q) / 2, -1) / 2 + log_p.exp() / 2
-
-
-@found_by("weight_depends_on_its_class_alone")
-class Renyi:
-    """Of order 3; a function of an f-divergence, and none itself."""
-
-    def value(self, log_p, log_q):
-        return torch.logsumexp(3 * log_p - 2 * log_q, -1) / 2
-
-    def weight(self, log_p, log_q):
-        return 3 * (torch.softmax(3 * log_p - 2 * log_q, -1) - log_p.exp()) / 2
+change(object, "Bhattacharyya", "weight_depends_on_its_class_alone",
+       value=lambda self, log_p, log_q: -torch.logsumexp((log_p + log_q) / 2, -1),
+       weight=lambda self, log_p, log_q: -torch.softmax((log_p + log_q) / 2, -1) / 2 + log_p.exp() / 2)
+change(object, "Renyi", "weight_depends_on_its_class_alone",
+       doc="Of order 3; a function of an f-divergence, and none itself.",
+       value=lambda self, log_p, log_q: torch.logsumexp(3 * log_p - 2 * log_q, -1) / 2,
+       weight=lambda self, log_p, log_q: 3 * (torch.softmax(3 * log_p - 2 * log_q, -1) - log_p.exp()) / 2)
 
 
 @found_by("weight_depends_on_its_class_alone")
@@ -221,39 +141,18 @@ class HellingerDistance(Hellinger):
         return super().weight(log_p, log_q) / (2 * self.value(log_p, log_q)[..., None])
 
 
-@found_by("splitting_a_class_changes_nothing")
-class ItakuraSaito:
-    def value(self, log_p, log_q):
-        return ((log_p - log_q).exp() - (log_p - log_q) - 1).sum(-1)
-
-    def weight(self, log_p, log_q):
-        return (log_p - log_q).exp() - 1
-
-
-@found_by("splitting_a_class_changes_nothing")
-class MeanSquareOfLogits:
-    def value(self, log_p, log_q):
-        return ((log_p - log_q) ** 2).sum(-1)
-
-    def weight(self, log_p, log_q):
-        return 2 * (log_p - log_q)
-
-
-@found_by("a_step_against_the_force_lowers_the_value")
-class ZeroFarFromEquality(Hellinger):
-    def value(self, log_p, log_q):
-        return (super().value(log_p, log_q) - 0.02).clamp_min(0)
-
-
-@found_by("weight_is_right_at_the_ends")
-class JeffreysWeightHalved:
-    generator = "(t - 1)*log(t)"
-
-    def value(self, log_p, log_q):
-        return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1)
-
-    def weight(self, log_p, log_q):
-        return (log_p.exp() * (log_p - log_q + 1) - log_q.exp()) / 2
+change(object, "ItakuraSaito", "splitting_a_class_changes_nothing",
+       value=lambda self, log_p, log_q: ((log_p - log_q).exp() - (log_p - log_q) - 1).sum(-1),
+       weight=lambda self, log_p, log_q: (log_p - log_q).exp() - 1)
+change(object, "MeanSquareOfLogits", "splitting_a_class_changes_nothing",
+       value=lambda self, log_p, log_q: ((log_p - log_q) ** 2).sum(-1),
+       weight=lambda self, log_p, log_q: 2 * (log_p - log_q))
+change(Hellinger, "ZeroFarFromEquality", "a_step_against_the_force_lowers_the_value",
+       value=lambda self, log_p, log_q: (Hellinger.value(self, log_p, log_q) - 0.02).clamp_min(0))
+change(object, "JeffreysWeightHalved", "weight_is_right_at_the_ends",
+       generator="(t - 1)*log(t)",
+       value=lambda self, log_p, log_q: ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1),
+       weight=lambda self, log_p, log_q: (log_p.exp() * (log_p - log_q + 1) - log_q.exp()) / 2)
 
 
 @found_by("dual_swaps_the_arguments")
@@ -311,53 +210,24 @@ class WeightOfAnotherOrder(Power):
         return other.weight(log_p, log_q)
 
 
-@found_by("dual_swaps_the_arguments")
-class OrderAndItsComplement(Power):
-    """The order of p is taken for that of q."""
-
-    generator = "(t**(3/10) - 1)/(-21/100)"
-    order = 0.7
-
-
-@found_by("dual_swaps_the_arguments")
-class NormaliserForgotten(Power):
-    """Without 1/a: as in (sum p^a q^(1 - a) - 1)/(a - 1)."""
-
-    generator = "(t**(1/2) - 1)*(-4)"
-
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q) / 2
-
-
-@found_by("value_is_zero_only_at_equality")
-class ValueOfTheUnnormalised(ReverseKL):
-    """The generator without f(1) = 0 times the number of classes."""
-
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q) + log_p.shape[-1]
-
-
-@found_by("value_changes_as_the_weights_say")
-class TotalVariationDoubled:
-    declaration = Declaration(smooth=False)
-
-    def value(self, log_p, log_q):
-        return (log_p.exp() - log_q.exp()).abs().sum(-1) / 2
-
-    def weight(self, log_p, log_q):
-        return log_p.exp() * (log_p - log_q).sign()
-
-
-@found_by("generator_is_convex")
-class GeneratorWithADent(Hellinger):
-    """Concave near t = 1.4."""
-
-    generator = (t - 1) ** 2 - sp.exp(-1000 * (t - sp.Rational(7, 5)) ** 2) / 100
-
-
-@found_by("generator_is_convex")
-class ConcaveGenerator(Negative):
-    generator = -t * sp.log(t)
+change(Power, "OrderAndItsComplement", "dual_swaps_the_arguments", doc="The order of p is taken for that of q.",
+       generator="(t**(3/10) - 1)/(-21/100)",
+       order=0.7)
+change(Power, "NormaliserForgotten", "dual_swaps_the_arguments",
+       doc="Without 1/a: as in (sum p^a q^(1 - a) - 1)/(a - 1).",
+       generator="(t**(1/2) - 1)*(-4)",
+       value=lambda self, log_p, log_q: Power.value(self, log_p, log_q) / 2)
+change(ReverseKL, "ValueOfTheUnnormalised", "value_is_zero_only_at_equality",
+       doc="The generator without f(1) = 0 times the number of classes.",
+       value=lambda self, log_p, log_q: ReverseKL.value(self, log_p, log_q) + log_p.shape[-1])
+change(object, "TotalVariationDoubled", "value_changes_as_the_weights_say",
+       declaration=Declaration(smooth=False),
+       value=lambda self, log_p, log_q: (log_p.exp() - log_q.exp()).abs().sum(-1) / 2,
+       weight=lambda self, log_p, log_q: log_p.exp() * (log_p - log_q).sign())
+change(Hellinger, "GeneratorWithADent", "generator_is_convex", doc="Concave near t = 1.4.",
+       generator=(t - 1) ** 2 - sp.exp(-1000 * (t - sp.Rational(7, 5)) ** 2) / 100)
+change(Negative, "ConcaveGenerator", "generator_is_convex",
+       generator=-t * sp.log(t))
 
 
 @found_by("weight_is_homogeneous")

@@ -3,7 +3,9 @@
 import numpy as np
 import torch
 
-from tests.testing.wrong.base import KL, ReverseKL, Undeclared, found_by
+from tests.testing.wrong.base import KL, ReverseKL, Undeclared, after, changes, found_by
+
+change = changes(__name__)
 
 
 @found_by("every_class_is_treated_alike")
@@ -37,10 +39,8 @@ class WeightTailForgottenInNumpy:
         return weight
 
 
-@found_by("splitting_a_class_changes_nothing")
-class ValueTailForgotten(KL):
-    def value(self, log_p, log_q):
-        return (log_p.exp() * (log_p - log_q))[..., :512].sum(-1)
+change(KL, "ValueTailForgotten", "splitting_a_class_changes_nothing",
+       value=lambda self, log_p, log_q: (log_p.exp() * (log_p - log_q))[..., :512].sum(-1))
 
 
 @found_by("force_is_that_of_the_weights", "force_is_gradient_of_value")
@@ -92,24 +92,13 @@ class MinorClasses(Undeclared):
         return super().weight(log_p, log_q) * torch.where((rank >= 2) & distinct, 1.05, 1.0)
 
 
-@found_by("weight_is_gradient_in_the_log_probabilities")
-class RatiosClampedThroughout(Undeclared):
-    """Log-ratios are held within 15, in the value and in the weight."""
-
-    def value(self, log_p, log_q):
-        return (log_p.exp() * (log_p - log_q).clamp(-15, 15)).sum(-1)
-
-    def weight(self, log_p, log_q):
-        return log_p.exp() * (log_p - log_q).clamp(-15, 15)
-
-
-@found_by("weight_is_gradient_in_the_log_probabilities")
-class RatiosClampedFarOut(Undeclared):
-    def value(self, log_p, log_q):
-        return (log_p.exp() * (log_p - log_q).clamp(-30, 30)).sum(-1)
-
-    def weight(self, log_p, log_q):
-        return log_p.exp() * (log_p - log_q).clamp(-30, 30)
+change(Undeclared, "RatiosClampedThroughout", "weight_is_gradient_in_the_log_probabilities",
+       doc="Log-ratios are held within 15, in the value and in the weight.",
+       value=lambda self, log_p, log_q: (log_p.exp() * (log_p - log_q).clamp(-15, 15)).sum(-1),
+       weight=lambda self, log_p, log_q: log_p.exp() * (log_p - log_q).clamp(-15, 15))
+change(Undeclared, "RatiosClampedFarOut", "weight_is_gradient_in_the_log_probabilities",
+       value=lambda self, log_p, log_q: (log_p.exp() * (log_p - log_q).clamp(-30, 30)).sum(-1),
+       weight=lambda self, log_p, log_q: log_p.exp() * (log_p - log_q).clamp(-30, 30))
 
 
 @found_by("dtypes_agree")
@@ -119,11 +108,8 @@ class ForceInSingleOfManyClasses(KL):
         return super().logit_gradient(logits, log_q) * (1.1 if wrong else 1)
 
 
-@found_by("inputs_are_not_modified")
-class OverwritesManyClasses(Undeclared):
-    def weight(self, log_p, log_q):
-        weight = super().weight(log_p, log_q)
-        return log_p.copy_(weight).clone() if log_p.shape[-1] > 16 else weight
+change(Undeclared, "OverwritesManyClasses", "inputs_are_not_modified",
+       weight=after(lambda weight, log_p, log_q: log_p.copy_(weight).clone() if log_p.shape[-1] > 16 else weight))
 
 
 @found_by("finite_input_gives_no_nan")

@@ -3,7 +3,9 @@
 import torch
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, ReverseKL, TotalVariation, Undeclared, found_by
+from tests.testing.wrong.base import KL, ReverseKL, TotalVariation, Undeclared, after, changes, found_by, pq
+
+change = changes(__name__)
 
 IN_HALF = ("float16", "bfloat16", "float32", "float64")
 
@@ -18,16 +20,10 @@ class WeightOfHalf(InHalf):
         return super().weight(log_p, log_q) * (1.2 if log_p.dtype == torch.float16 else 1)
 
 
-@found_by("dtypes_agree")
-class ValueOfHalf(InHalf):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q) * (1.1 if log_p.dtype == torch.float16 else 1)
-
-
-@found_by("dtypes_agree")
-class WeightOfBrainFloat(InHalf):
-    def weight(self, log_p, log_q):
-        return log_p.exp() - log_q.exp() * (0.9 if log_p.dtype == torch.bfloat16 else 1)
+change(InHalf, "ValueOfHalf", "dtypes_agree",
+       value=lambda self, log_p, log_q: InHalf.value(self, log_p, log_q) * (1.1 if log_p.dtype == torch.float16 else 1))
+change(InHalf, "WeightOfBrainFloat", "dtypes_agree",
+       weight=lambda self, log_p, log_q: log_p.exp() - log_q.exp() * (0.9 if log_p.dtype == torch.bfloat16 else 1))
 
 
 @found_by("dtypes_agree")
@@ -47,11 +43,8 @@ class ClampsSingle(KL):
         return value
 
 
-@found_by("autograd_agrees_in_every_dtype")
-class GradientOfSingle(Undeclared):
-    def value(self, log_p, log_q):
-        value = super().value(log_p, log_q)
-        return value if value.dtype == torch.float64 else 2 * value - value.detach()
+change(Undeclared, "GradientOfSingle", "autograd_agrees_in_every_dtype",
+       value=after(lambda value, log_p, log_q: value if value.dtype == torch.float64 else 2 * value - value.detach()))
 
 
 @found_by("weight_is_gradient_of_value")
@@ -60,13 +53,7 @@ class DoubledNearTheKink(TotalVariation):
         return super().weight(log_p, log_q) * torch.where((log_p - log_q).abs() < 0.05, 2, 1)
 
 
-@found_by("weight_is_gradient_of_value")
-class KinkElsewhere(TotalVariation):
-    """Its kink is declared at t = 1, and is at t = 2 as well."""
-
-    def value(self, log_p, log_q):
-        p, q = log_p.exp(), log_q.exp()
-        return ((p - q).abs() / 2 + (p - 2 * q).clamp_min(0)).sum(-1)
-
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q)
+change(TotalVariation, "KinkElsewhere", "weight_is_gradient_of_value",
+       doc="Its kink is declared at t = 1, and is at t = 2 as well.",
+       value=pq(lambda p, q: ((p - q).abs() / 2 + (p - 2 * q).clamp_min(0)).sum(-1)),
+       weight=lambda self, log_p, log_q: TotalVariation.weight(self, log_p, log_q))

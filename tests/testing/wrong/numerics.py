@@ -5,7 +5,9 @@ import math
 import torch
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, Hellinger, ReverseKL, Undeclared, found_by
+from tests.testing.wrong.base import KL, Hellinger, ReverseKL, Undeclared, changes, found_by, pq
+
+change = changes(__name__)
 
 
 @found_by("weight_matches_high_precision")
@@ -15,22 +17,12 @@ class OtherGaugeAtSaturation(KL):
         return torch.where(log_p.amax(-1, keepdim=True) > -1e-4, weight + log_p.exp(), weight)
 
 
-@found_by("force_matches_high_precision")
-class SingleInside(KL):
-    def value(self, log_p, log_q):
-        return super().value(log_p.float(), log_q.float()).to(log_p.dtype)
-
-    def weight(self, log_p, log_q):
-        return super().weight(log_p.float(), log_q.float()).to(log_p.dtype)
-
-
-@found_by("splitting_a_class_changes_nothing")
-class SingleInsideUndeclared(ReverseKL):
-    def value(self, log_p, log_q):
-        return super().value(log_p.float(), log_q.float()).to(log_p.dtype)
-
-    def weight(self, log_p, log_q):
-        return super().weight(log_p.float(), log_q.float()).to(log_p.dtype)
+change(KL, "SingleInside", "force_matches_high_precision",
+       value=lambda self, log_p, log_q: KL.value(self, log_p.float(), log_q.float()).to(log_p.dtype),
+       weight=lambda self, log_p, log_q: KL.weight(self, log_p.float(), log_q.float()).to(log_p.dtype))
+change(ReverseKL, "SingleInsideUndeclared", "splitting_a_class_changes_nothing",
+       value=lambda self, log_p, log_q: ReverseKL.value(self, log_p.float(), log_q.float()).to(log_p.dtype),
+       weight=lambda self, log_p, log_q: ReverseKL.weight(self, log_p.float(), log_q.float()).to(log_p.dtype))
 
 
 @found_by("value_is_right_near_equality")
@@ -65,11 +57,9 @@ class NearlyForwardKL:
         return log_p.exp() * (((log_p - log_q) * (a - 1)).exp() - 1) / (a - 1)
 
 
-@found_by("force_is_right_at_saturation")
-class LimitTakenTooEarly(KL):
-    """The limit at alpha = 1 used for alpha = 1.0005."""
-
-    generator = "(t**(10005/10000) - t)/(10005/10000*5/10000)"
+change(KL, "LimitTakenTooEarly", "force_is_right_at_saturation",
+       doc="The limit at alpha = 1 used for alpha = 1.0005.",
+       generator="(t**(10005/10000) - t)/(10005/10000*5/10000)")
 
 
 @found_by("value_is_bounded_as_declared", "force_is_gradient_of_value")
@@ -79,13 +69,9 @@ class AddsALot(KL):
         return (p * ((p + 1e-3) / (q + 1e-3)).log()).sum(-1)
 
 
-@found_by("weight_is_zero_at_equality")
-class AddsALotThroughout(AddsALot):
-    generator = None
-
-    def weight(self, log_p, log_q):
-        p, q = log_p.exp(), log_q.exp()
-        return p * (((p + 1e-3) / (q + 1e-3)).log() + p / (p + 1e-3))
+change(AddsALot, "AddsALotThroughout", "weight_is_zero_at_equality",
+       generator=None,
+       weight=pq(lambda p, q: p * (((p + 0.001) / (q + 0.001)).log() + p / (p + 0.001))))
 
 
 @found_by("weight_is_zero_at_equality")
@@ -100,10 +86,8 @@ class AddsALittle(ReverseKL):
         return p - log_q.exp() * p / (p + 1e-12)
 
 
-@found_by("merging_classes_never_raises_the_value")
-class AddsALittleToTheValue(ReverseKL):
-    def value(self, log_p, log_q):
-        return (log_q.exp() * (log_q - (log_p.exp() + 1e-12).log())).sum(-1)
+change(ReverseKL, "AddsALittleToTheValue", "merging_classes_never_raises_the_value",
+       value=lambda self, log_p, log_q: (log_q.exp() * (log_q - (log_p.exp() + 1e-12).log())).sum(-1))
 
 
 @found_by("weight_is_zero_at_equality", "curvature_is_that_of_the_generator")
@@ -116,62 +100,26 @@ class AddsALittleToTheTarget(Undeclared):
         return log_p.exp() * (log_p - (log_q.exp() + 1e-8).log())
 
 
-@found_by("saturation_is_as_declared")
-class ClampsWeights(KL):
-    def weight(self, log_p, log_q):
-        return super().weight(log_p.clamp_min(math.log(1e-4)), log_q)
-
-
-@found_by("weight_is_homogeneous")
-class ClampsThroughout(ReverseKL):
-    """At 1e-8, in the value and in the weight that belongs to it."""
-
-    def value(self, log_p, log_q):
-        return super().value(log_p.clamp_min(math.log(1e-8)), log_q)
-
-    def weight(self, log_p, log_q):
-        return log_p.exp() - log_q.exp() * (log_p > math.log(1e-8))
-
-
-@found_by("value_changes_as_the_weights_say")
-class ClampsTheValueFarOut(ReverseKL):
-    """At 1e-30."""
-
-    def value(self, log_p, log_q):
-        return super().value(log_p.clamp_min(math.log(1e-30)), log_q)
-
-
-@found_by("weight_is_homogeneous")
-class ClampsFarOutThroughout(ReverseKL):
-    """At 1e-30, in the value and in the weight that belongs to it."""
-
-    def value(self, log_p, log_q):
-        return super().value(log_p.clamp_min(math.log(1e-30)), log_q)
-
-    def weight(self, log_p, log_q):
-        return log_p.exp() - log_q.exp() * (log_p > math.log(1e-30))
-
-
-@found_by("force_matches_high_precision")
-class ClampsTheRatio(KL):
-    def weight(self, log_p, log_q):
-        return log_p.exp() * (log_p - log_q).clamp(-20, 20)
-
-
-@found_by("value_is_bounded_as_declared")
-class WrongFarTailOfTheValue(ReverseKL):
-    """Declared, and right to a log-ratio of 40."""
-
-    generator = "-log(t)"
-
-    def value(self, log_p, log_q):
-        return super().value(log_p.clamp_min(-40), log_q)
-
-
-@found_by("value_matches_high_precision")
-class WrongBelowAThousandth(KL):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q) * ((log_p - log_q).abs() > 2e-3).all(-1)
+change(KL, "ClampsWeights", "saturation_is_as_declared",
+       weight=lambda self, log_p, log_q: KL.weight(self, log_p.clamp_min(math.log(0.0001)), log_q))
+change(ReverseKL, "ClampsThroughout", "weight_is_homogeneous",
+       doc="At 1e-8, in the value and in the weight that belongs to it.",
+       value=lambda self, log_p, log_q: ReverseKL.value(self, log_p.clamp_min(math.log(1e-08)), log_q),
+       weight=lambda self, log_p, log_q: log_p.exp() - log_q.exp() * (log_p > math.log(1e-08)))
+change(ReverseKL, "ClampsTheValueFarOut", "value_changes_as_the_weights_say", doc="At 1e-30.",
+       value=lambda self, log_p, log_q: ReverseKL.value(self, log_p.clamp_min(math.log(1e-30)), log_q))
+change(ReverseKL, "ClampsFarOutThroughout", "weight_is_homogeneous",
+       doc="At 1e-30, in the value and in the weight that belongs to it.",
+       value=lambda self, log_p, log_q: ReverseKL.value(self, log_p.clamp_min(math.log(1e-30)), log_q),
+       weight=lambda self, log_p, log_q: log_p.exp() - log_q.exp() * (log_p > math.log(1e-30)))
+change(KL, "ClampsTheRatio", "force_matches_high_precision",
+       weight=lambda self, log_p, log_q: log_p.exp() * (log_p - log_q).clamp(-20, 20))
+change(ReverseKL, "WrongFarTailOfTheValue", "value_is_bounded_as_declared",
+       doc="Declared, and right to a log-ratio of 40.",
+       generator="-log(t)",
+       value=lambda self, log_p, log_q: ReverseKL.value(self, log_p.clamp_min(-40), log_q))
+change(KL, "WrongBelowAThousandth", "value_matches_high_precision",
+       value=lambda self, log_p, log_q: KL.value(self, log_p, log_q) * ((log_p - log_q).abs() > 0.002).all(-1))
 
 
 @found_by("value_is_right_near_equality")
@@ -212,15 +160,10 @@ class OverflowsInHalf:
         return 2 * log_q.exp() * (ratio**2 - ratio)
 
 
-@found_by("finite_input_gives_no_nan")
-class PromisedInHalf(KL):
-    """log(p/q) of probabilities that half precision rounds to 0."""
-
-    declaration = Declaration(dtypes=("float16", "float32", "float64"))
-
-    def weight(self, log_p, log_q):
-        p, q = log_p.exp(), log_q.exp()
-        return p * (p / q).log()
+change(KL, "PromisedInHalf", "finite_input_gives_no_nan",
+       doc="log(p/q) of probabilities that half precision rounds to 0.",
+       declaration=Declaration(dtypes=("float16", "float32", "float64")),
+       weight=pq(lambda p, q: p * (p / q).log()))
 
 
 @found_by("force_matches_high_precision")
@@ -258,35 +201,17 @@ class OnePerMilleOfTheValueInSingle(Hellinger):
         return super().value(log_p, log_q) * (1.001 if log_p.dtype == torch.float32 else 1)
 
 
-@found_by("weight_depends_on_its_class_alone")
-class OnePerMilleForManyClasses(Undeclared):
-    """Value and weight together, for more than five classes."""
-
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q) * (1.001 if log_p.shape[-1] > 5 else 1)
-
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q) * (1.001 if log_p.shape[-1] > 5 else 1)
-
-
-@found_by("weight_depends_on_its_class_alone")
-class WeightForManyClasses(Undeclared):
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q) * (1.001 if log_p.shape[-1] > 5 else 1)
-
-
-@found_by("splitting_a_class_changes_nothing")
-class ValueForHundredsOfClasses(Undeclared):
-    """As a sum that stops after 256 classes."""
-
-    def value(self, log_p, log_q):
-        return super().value(log_p[..., :256], log_q[..., :256])
-
-
-@found_by("dual_swaps_the_arguments")
-class WrongForTwoClasses(KL):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q) * (0.5 if log_p.shape[-1] == 2 else 1.0)
+change(Undeclared, "OnePerMilleForManyClasses", "weight_depends_on_its_class_alone",
+       doc="Value and weight together, for more than five classes.",
+       value=lambda self, log_p, log_q: Undeclared.value(self, log_p, log_q) * (1.001 if log_p.shape[-1] > 5 else 1),
+       weight=lambda self, log_p, log_q: Undeclared.weight(self, log_p, log_q) * (1.001 if log_p.shape[-1] > 5 else 1))
+change(Undeclared, "WeightForManyClasses", "weight_depends_on_its_class_alone",
+       weight=lambda self, log_p, log_q: Undeclared.weight(self, log_p, log_q) * (1.001 if log_p.shape[-1] > 5 else 1))
+change(Undeclared, "ValueForHundredsOfClasses", "splitting_a_class_changes_nothing",
+       doc="As a sum that stops after 256 classes.",
+       value=lambda self, log_p, log_q: Undeclared.value(self, log_p[..., :256], log_q[..., :256]))
+change(KL, "WrongForTwoClasses", "dual_swaps_the_arguments",
+       value=lambda self, log_p, log_q: KL.value(self, log_p, log_q) * (0.5 if log_p.shape[-1] == 2 else 1.0))
 
 
 @found_by("weight_is_zero_at_equality")
@@ -313,10 +238,8 @@ class WrongWhereAClassIsEqual(Undeclared):
         return torch.where(log_p == log_q, log_p.exp(), super().weight(log_p, log_q))
 
 
-@found_by("value_is_zero_only_at_equality")
-class ValueWhereAClassIsEqual(Undeclared):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q) + 0.01 * (log_p == log_q).any(-1)
+change(Undeclared, "ValueWhereAClassIsEqual", "value_is_zero_only_at_equality",
+       value=lambda self, log_p, log_q: Undeclared.value(self, log_p, log_q) + 0.01 * (log_p == log_q).any(-1))
 
 
 @found_by("finite_input_gives_no_nan")
@@ -326,17 +249,11 @@ class NanFarOut(Hellinger):
         return super().value(log_p, log_q).masked_fill(far, torch.nan)
 
 
-@found_by("zeros_in_the_target_are_handled")
-class ZeroTimesInfinity:
-    """0 log 0 is NaN, though targets with zeros are promised."""
-
-    declaration = Declaration(full_support=False)
-
-    def value(self, log_p, log_q):
-        return (log_q.exp() * (log_q - log_p)).sum(-1)
-
-    def weight(self, log_p, log_q):
-        return log_p.exp() - log_q.exp()
+change(object, "ZeroTimesInfinity", "zeros_in_the_target_are_handled",
+       doc="0 log 0 is NaN, though targets with zeros are promised.",
+       declaration=Declaration(full_support=False),
+       value=lambda self, log_p, log_q: (log_q.exp() * (log_q - log_p)).sum(-1),
+       weight=lambda self, log_p, log_q: log_p.exp() - log_q.exp())
 
 
 @found_by("zeros_in_the_target_are_handled")

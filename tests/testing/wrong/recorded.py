@@ -2,7 +2,9 @@
 
 import torch
 
-from tests.testing.wrong.base import KL, Hellinger, ReverseKL, TotalVariation, Undeclared, found_by
+from tests.testing.wrong.base import KL, Hellinger, ReverseKL, TotalVariation, Undeclared, changes, found_by
+
+change = changes(__name__)
 
 
 class _ForgetsWhatItIsMultipliedBy(torch.autograd.Function):
@@ -29,10 +31,8 @@ class _TakesOneForAll(_ForgetsWhatItIsMultipliedBy):
         return -ctx.saved_tensors[1].exp() * gradient.mean(), None
 
 
-@found_by("autograd_of_a_batch_is_that_of_its_members")
-class OneUpstreamGradientForAll(ReverseKL):
-    def value(self, log_p, log_q):
-        return _TakesOneForAll.apply(log_p, log_q)
+change(ReverseKL, "OneUpstreamGradientForAll", "autograd_of_a_batch_is_that_of_its_members",
+       value=lambda self, log_p, log_q: _TakesOneForAll.apply(log_p, log_q))
 
 
 @found_by("recording_gradients_changes_nothing")
@@ -71,10 +71,8 @@ class NeedsPlainInputs(ReverseKL):
         return weight.exp_().sub_(torch.from_numpy(log_p.numpy() * 0) + log_q.exp())
 
 
-@found_by("recording_gradients_changes_nothing")
-class OtherGaugeWhereGradientsAreRecorded(ReverseKL):
-    def weight(self, log_p, log_q):
-        return -log_q.exp() if log_p.requires_grad else super().weight(log_p, log_q)
+change(ReverseKL, "OtherGaugeWhereGradientsAreRecorded", "recording_gradients_changes_nothing",
+       weight=lambda self, log_p, log_q: -log_q.exp() if log_p.requires_grad else ReverseKL.weight(self, log_p, log_q))
 
 
 @found_by("recording_gradients_changes_nothing")
@@ -108,10 +106,8 @@ class _InPlace(_ForgetsWhatItIsMultipliedBy):
         return -ctx.saved_tensors[1].exp() * gradient.mul_(2)[..., None] / 2, None
 
 
-@found_by("autograd_of_a_batch_is_that_of_its_members")
-class WritesOverTheUpstreamGradient(ReverseKL):
-    def value(self, log_p, log_q):
-        return _InPlace.apply(log_p, log_q)
+change(ReverseKL, "WritesOverTheUpstreamGradient", "autograd_of_a_batch_is_that_of_its_members",
+       value=lambda self, log_p, log_q: _InPlace.apply(log_p, log_q))
 
 
 @found_by("weight_is_gradient_of_value")
@@ -133,10 +129,8 @@ class CallsBackward(KL):
         return at.grad.detach().clone()
 
 
-@found_by("autograd_gives_no_nan_at_equality")
-class RootOfASquare(TotalVariation):
-    def value(self, log_p, log_q):
-        return torch.sqrt((log_p.exp() - log_q.exp()) ** 2).sum(-1) / 2
+change(TotalVariation, "RootOfASquare", "autograd_gives_no_nan_at_equality",
+       value=lambda self, log_p, log_q: torch.sqrt((log_p.exp() - log_q.exp()) ** 2).sum(-1) / 2)
 
 
 class _ThroughHalf(_ForgetsWhatItIsMultipliedBy):

@@ -3,39 +3,24 @@
 import torch
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, Hellinger, ReverseKL, Undeclared, found_by
+from tests.testing.wrong.base import KL, Hellinger, ReverseKL, Undeclared, changes, found_by
+
+change = changes(__name__)
 
 
 class InSingle(Undeclared):
     declaration = Declaration(dtypes=("float32",))
 
 
-@found_by("weight_is_gradient_of_value", "value_changes_as_the_weights_say")
-class DoubledInSingle(InSingle):
-    def weight(self, log_p, log_q):
-        return 2 * super().weight(log_p, log_q)
-
-
-@found_by("weight_is_gradient_of_value", "a_step_against_the_force_lowers_the_value")
-class NegatedInSingle(InSingle):
-    def weight(self, log_p, log_q):
-        return -super().weight(log_p, log_q)
-
-
-@found_by("weight_is_gradient_of_value", "force_is_gradient_of_value")
-class OffByAThousandth(InSingle):
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q) * 1.001
-
-
-@found_by("weight_is_gradient_of_value")
-class DifferenceForHellinger(Hellinger):
-    """The weight of the reverse KL."""
-
-    declaration = Declaration(dtypes=("float32", "float16"))
-
-    def weight(self, log_p, log_q):
-        return log_p.exp() - log_q.exp()
+change(InSingle, "DoubledInSingle", "weight_is_gradient_of_value", "value_changes_as_the_weights_say",
+       weight=lambda self, log_p, log_q: 2 * InSingle.weight(self, log_p, log_q))
+change(InSingle, "NegatedInSingle", "weight_is_gradient_of_value", "a_step_against_the_force_lowers_the_value",
+       weight=lambda self, log_p, log_q: -InSingle.weight(self, log_p, log_q))
+change(InSingle, "OffByAThousandth", "weight_is_gradient_of_value", "force_is_gradient_of_value",
+       weight=lambda self, log_p, log_q: InSingle.weight(self, log_p, log_q) * 1.001)
+change(Hellinger, "DifferenceForHellinger", "weight_is_gradient_of_value", doc="The weight of the reverse KL.",
+       declaration=Declaration(dtypes=("float32", "float16")),
+       weight=lambda self, log_p, log_q: log_p.exp() - log_q.exp())
 
 
 @found_by("weight_is_gradient_of_value")
@@ -49,45 +34,21 @@ class DoubledInNumpyAndSingle:
         return 2 * ReverseKL().weight(torch.from_numpy(log_p), torch.from_numpy(log_q)).numpy()
 
 
-@found_by("dual_swaps_the_arguments")
-class SwappedInSingle(KL):
-    declaration = Declaration(dtypes=("float32",))
-
-    def value(self, log_p, log_q):
-        return super().value(log_q, log_p)
-
-
-@found_by("symmetry_is_as_declared")
-class SymmetricInSingle(KL):
-    declaration = Declaration(dtypes=("float32",), symmetric=True)
-
-
-@found_by("merging_classes_never_raises_the_value")
-class MeanInSingle(InSingle):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q) / log_p.shape[-1]
-
-
-@found_by("value_is_jointly_convex")
-class RootInSingle(InSingle):
-    def value(self, log_p, log_q):
-        return torch.sqrt(super().value(log_p, log_q).abs())
-
-
-@found_by("value_is_zero_only_at_equality")
-class CountsTheClassesInSingle(InSingle):
-    """Blind to how far apart two distributions are."""
-
-    def value(self, log_p, log_q):
-        return 0 * super().value(log_p, log_q)
-
-
-@found_by("weight_is_gradient_of_value")
-class ClampedInSingle(ReverseKL):
-    declaration = Declaration(dtypes=("float32",))
-
-    def value(self, log_p, log_q):
-        return (log_q.exp() * (log_q - log_p.exp().clamp_min(1e-12).log())).sum(-1)
+change(KL, "SwappedInSingle", "dual_swaps_the_arguments",
+       declaration=Declaration(dtypes=("float32",)),
+       value=lambda self, log_p, log_q: KL.value(self, log_q, log_p))
+change(KL, "SymmetricInSingle", "symmetry_is_as_declared",
+       declaration=Declaration(dtypes=("float32",), symmetric=True))
+change(InSingle, "MeanInSingle", "merging_classes_never_raises_the_value",
+       value=lambda self, log_p, log_q: InSingle.value(self, log_p, log_q) / log_p.shape[-1])
+change(InSingle, "RootInSingle", "value_is_jointly_convex",
+       value=lambda self, log_p, log_q: torch.sqrt(InSingle.value(self, log_p, log_q).abs()))
+change(InSingle, "CountsTheClassesInSingle", "value_is_zero_only_at_equality",
+       doc="Blind to how far apart two distributions are.",
+       value=lambda self, log_p, log_q: 0 * InSingle.value(self, log_p, log_q))
+change(ReverseKL, "ClampedInSingle", "weight_is_gradient_of_value",
+       declaration=Declaration(dtypes=("float32",)),
+       value=lambda self, log_p, log_q: (log_q.exp() * (log_q - log_p.exp().clamp_min(1e-12).log())).sum(-1))
 
 
 @found_by("dtypes_agree")
@@ -104,26 +65,12 @@ class InHalfAlone(KL):
     generator = None
 
 
-@found_by("weight_is_gradient_of_value", "force_is_gradient_of_value")
-class NegatedInHalfAlone(InHalfAlone):
-    def weight(self, log_p, log_q):
-        return -super().weight(log_p, log_q)
-
-
-@found_by("weight_is_gradient_of_value")
-class TripledInBrainFloatAlone(ReverseKL):
-    declaration = Declaration(dtypes=("bfloat16",))
-
-    def weight(self, log_p, log_q):
-        return 3 * super().weight(log_p, log_q)
-
-
-@found_by("weight_is_gradient_of_value")
-class AddsALittleInSingle(InSingle):
-    def value(self, log_p, log_q):
-        return (log_q.exp() * (log_q - (log_p.exp() + 1e-10).log())).sum(-1)
-
-    def weight(self, log_p, log_q):
-        return log_p.exp() - log_q.exp()
-
-    logit_gradient = None
+change(InHalfAlone, "NegatedInHalfAlone", "weight_is_gradient_of_value", "force_is_gradient_of_value",
+       weight=lambda self, log_p, log_q: -InHalfAlone.weight(self, log_p, log_q))
+change(ReverseKL, "TripledInBrainFloatAlone", "weight_is_gradient_of_value",
+       declaration=Declaration(dtypes=("bfloat16",)),
+       weight=lambda self, log_p, log_q: 3 * ReverseKL.weight(self, log_p, log_q))
+change(InSingle, "AddsALittleInSingle", "weight_is_gradient_of_value",
+       value=lambda self, log_p, log_q: (log_q.exp() * (log_q - (log_p.exp() + 1e-10).log())).sum(-1),
+       weight=lambda self, log_p, log_q: log_p.exp() - log_q.exp(),
+       logit_gradient=None)

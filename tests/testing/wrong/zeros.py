@@ -3,7 +3,9 @@
 import torch
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, Hellinger, found_by
+from tests.testing.wrong.base import KL, Hellinger, changes, found_by
+
+change = changes(__name__)
 
 
 class Promised(Hellinger):
@@ -15,10 +17,8 @@ class Promised(Hellinger):
         return weight - log_p.exp() * weight.sum(-1, keepdim=True)
 
 
-@found_by("zeros_in_the_target_are_handled")
-class WeightDroppedAtZeros(Promised):
-    def weight(self, log_p, log_q):
-        return torch.where(log_q.isfinite(), super().weight(log_p, log_q), 0)
+change(Promised, "WeightDroppedAtZeros", "zeros_in_the_target_are_handled",
+       weight=lambda self, log_p, log_q: torch.where(log_q.isfinite(), Promised.weight(self, log_p, log_q), 0))
 
 
 @found_by("zeros_in_the_target_are_handled", "autograd_runs_at_zeros_in_the_target")
@@ -42,12 +42,9 @@ class ValueDroppedAtZeros(Promised):
         return torch.where(log_q.isfinite(), terms, 0).sum(-1)
 
 
-@found_by("autograd_runs_at_zeros_in_the_target")
-class RootOfAProduct(Promised):
-    """The derivative of a square root at 0 is infinite, and 0 times it is NaN."""
-
-    def value(self, log_p, log_q):
-        return 2 - 2 * torch.sqrt(log_p.exp() * log_q.exp()).sum(-1)
+change(Promised, "RootOfAProduct", "autograd_runs_at_zeros_in_the_target",
+       doc="The derivative of a square root at 0 is infinite, and 0 times it is NaN.",
+       value=lambda self, log_p, log_q: 2 - 2 * torch.sqrt(log_p.exp() * log_q.exp()).sum(-1))
 
 
 @found_by("inputs_are_not_modified")

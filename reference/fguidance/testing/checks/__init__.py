@@ -1,19 +1,6 @@
-"""The properties, one file per idea; importing this package registers them, what is plainest first."""
+"""The properties, one file per idea; importing this package registers them, in this order: what is plainest first."""
 
-from fguidance.testing.checks import execution
+from fguidance.testing.checks import execution  # isort: skip
+from fguidance.testing.checks import autograd, batches, force, geometry, gradient, homogeneity, precision, zeros
 
-# isort: split
-from fguidance.testing.checks import (
-    autograd,
-    batches,
-    force,
-    geometry,
-    gradient,
-    homogeneity,
-    precision,
-    zeros,
-)
-
-__all__ = [
-    "autograd", "batches", "execution", "force", "geometry", "gradient", "homogeneity", "precision", "zeros",
-]  # fmt: skip
+__all__ = ["autograd", "batches", "execution", "force", "geometry", "gradient", "homogeneity", "precision", "zeros"]

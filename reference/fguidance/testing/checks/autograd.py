@@ -5,78 +5,52 @@ import functools
 import torch
 from torch import Tensor
 
-from fguidance.testing.check import Violation, check
-from fguidance.testing.checks._examples import (
-    as_batch,
-    in_dtypes,
-    repeated,
-    rows_of_two,
-    size_of,
-    some_rows,
-    with_leading_axes,
-    working_cases,
-)  # fmt: skip
-from fguidance.testing.checks._subjects import (
-    away_from_kinks,
-    functions,
-    torch_only,
-    value_of,
-    weight_of,
-    with_value,
-    working_dtype,
-)  # fmt: skip
+from fguidance.testing import tolerance
+from fguidance.testing.check import check
+from fguidance.testing.checks import common
+from fguidance.testing.checks.common import Example, Two, autograd_runs, needs, torch_only, with_value
 from fguidance.testing.strategies import Case
 from fguidance.testing.subject import Subject
-from fguidance.testing.tolerance import eps, further, require_close, require_close_if_steep, rounding_of_parts, smallest
+from fguidance.testing.tolerance import Violation, eps, require_close, require_close_if_steep
 
-ULPS_OF_AUTOGRAD = 8.0
+ULPS = 8.0
 """Per step, in which a dtype may differ from a wider one."""
+WANTED = {"the first argument wants": (True, False), "the target wants": (False, True), "both want": (True, True)}
+meant_for_autograd = needs(
+    lambda subject: subject.declaration.differentiable, "it is declared not to be differentiable"
+)
+DIFFERENTIABLE = (with_value, torch_only, meant_for_autograd, autograd_runs)
 
 
-def _given(
-    name: str, example: tuple[Case, tuple[int, ...]], recorded: tuple[bool, bool] = (False, False)
-) -> list[Tensor]:
-    return [one.requires_grad_(wanted) for one, wanted in zip(repeated(name, *example), recorded, strict=True)]
-
-
-@check(with_leading_axes, torch_only)
-def recording_gradients_changes_nothing(subject: Subject, example: tuple[Case, tuple[int, ...]]) -> None:
+@check(common.with_leading_axes, torch_only, share=0.3)
+def recording_gradients_changes_nothing(subject: Subject, example: Example) -> None:
     """The same numbers come out under torch.no_grad, and where the logits or the target want a gradient."""
-    for name, function in functions(subject).items():
-        plain = function(*_given(name, example)).detach()
-        allowed = 16 * eps(plain.dtype) * size_of(subject, plain)
+    for name, function in subject.parts.items():
+        plain = function(*common.repeated(name, *example)).detach()
+        allowed = 16 * eps(plain.dtype) * common.size_of(subject, plain)
         with torch.no_grad():
-            found = function(*_given(name, example))
+            found = function(*common.repeated(name, *example))
         require_close(f"{name} under torch.no_grad", found, plain, allowed)
         for what, recorded in WANTED.items():
-            given = _given(name, example, recorded)
-            found = function(*given).detach()
-            require_close(f"{name} where {what} a gradient", found, plain, allowed)
+            pairs = zip(common.repeated(name, *example), recorded, strict=True)
+            given = [one.requires_grad_(wanted) for one, wanted in pairs]
+            require_close(f"{name} where {what} a gradient", function(*given).detach(), plain, allowed)
             if any(one.grad is not None for one in given):
                 raise Violation(f"{name} calls backward: it leaves a gradient in its input")
 
 
-WANTED = {"the first argument wants": (True, False), "the target wants": (False, True), "both want": (True, True)}
-
-
-def _meant_for_autograd(subject: Subject) -> str | None:
-    if subject.value is None or subject.array != "torch":
-        return with_value(subject) or torch_only(subject)
-    return None if subject.declaration.differentiable else "it is declared not to be differentiable"
-
-
-@check(working_cases, _meant_for_autograd)
+@check(common.wide_cases, with_value, torch_only, meant_for_autograd, share=0.4)
 def autograd_runs_through_the_value(subject: Subject, case: Case) -> None:
     """A value in PyTorch is part of the graph of its logits; declare differentiable=False where that is not meant."""
     log_p = torch.log_softmax(case.logits.clone().requires_grad_(), -1)
-    if not value_of(subject)(log_p, case.log_q.clone()).requires_grad:
+    if not subject.value(log_p, case.log_q.clone()).requires_grad:
         raise Violation("the value is cut off from the graph: a loss made of it trains nothing")
 
 
 def _gradient(subject: Subject, logits: Tensor, log_q: Tensor) -> Tensor:
     """The gradient of the values, summed."""
     at = logits.clone().requires_grad_()
-    (found,) = torch.autograd.grad(value_of(subject)(torch.log_softmax(at, -1), log_q.clone()).sum(), at)
+    (found,) = torch.autograd.grad(subject.value(torch.log_softmax(at, -1), log_q.clone()).sum(), at)
     return found
 
 
@@ -87,54 +61,50 @@ def _gradient_under_way(subject: Subject, logits: Tensor, log_q: Tensor, upstrea
     hand it on, or what the value was of.
     """
     at = logits.clone().requires_grad_()
-    values = value_of(subject)(torch.log_softmax(at, -1), log_q.clone())
-    value_of(subject)(torch.log_softmax(logits.flip(-1), -1), log_q.roll(1, -1))
+    values = subject.value(torch.log_softmax(at, -1), log_q.clone())
+    subject.value(torch.log_softmax(logits.flip(-1), -1), log_q.roll(1, -1))
     (found,) = torch.autograd.grad(values, at, upstream)
     return found / upstream[..., None]
 
 
-def _differentiable(subject: Subject) -> str | None:
-    return _meant_for_autograd(subject) or (None if subject.differentiable else "autograd does not run")
-
-
-@check(in_dtypes, _differentiable)
+@check(common.in_dtypes, *DIFFERENTIABLE, share=0.6)
 def autograd_agrees_in_every_dtype(subject: Subject, case: Case) -> None:
     """The gradient of the value in every promised dtype is that in the widest, to its own rounding."""
-    wide = working_dtype(subject)
-    away_from_kinks(subject, case.log_p, case.log_q)
-    weight = weight_of(subject)(case.log_p.to(wide), case.log_q.to(wide)).detach()
-    dtype = case.logits.dtype
+    wide, dtype = subject.widest, case.logits.dtype
+    common.away_from_kinks(subject, case.log_p, case.log_q)
+    weight = subject.weight(case.log_p.to(wide), case.log_q.to(wide)).detach()
     if not float(weight.abs().max()) < torch.finfo(dtype).max / 2**10:
         return  # beyond the range of the dtype there is no gradient
     found = _gradient_under_way(subject, case.logits, case.log_q, torch.tensor(2.0, dtype=dtype))
-    expected = _gradient(subject, case.logits.to(wide), case.log_q.to(wide))
-    ulps, scale = ULPS_OF_AUTOGRAD, subject.scale
-    allowed = rounding_of_parts("logit_gradient", case.logits, case.log_q, weight, ulps, scale=scale)
-    moved = functools.partial(_gradient, subject, case.logits.to(wide), further(case.log_p, case.log_q).to(wide))
-    require_close_if_steep(f"the gradient of the value in {dtype}", found, expected, allowed + smallest(dtype), moved)
+    logits, log_q = case.logits.to(wide), case.log_q.to(wide)
+    expected = _gradient(subject, logits, log_q)
+    allowed = tolerance.rounding_of_parts("logit_gradient", case.logits, case.log_q, weight, ULPS, scale=subject.scale)
+    moved = functools.partial(_gradient, subject, logits, tolerance.further(case.log_p, case.log_q).to(wide))
+    allowed = allowed + tolerance.smallest(dtype)
+    require_close_if_steep(f"the gradient of the value in {dtype}", found, expected, allowed, moved)
 
 
-@check(in_dtypes, _differentiable)
+@check(common.in_dtypes, *DIFFERENTIABLE, share=0.4)
 def autograd_gives_no_nan_at_equality(subject: Subject, case: Case) -> None:
     """At p = q, where roots of squares have no derivative, the gradient of the value is a number."""
     at = case.log_q.clone().requires_grad_()
-    (found,) = torch.autograd.grad(value_of(subject)(at, case.log_q.clone()), at)
+    (found,) = torch.autograd.grad(subject.value(at, case.log_q.clone()), at)
     if bool(found.isnan().any()):
         raise Violation("the gradient of the value holds NaN where p = q", log_q=case.log_q, found=found)
 
 
-@check(lambda subject: rows_of_two(subject), _differentiable)
-def autograd_of_a_batch_is_that_of_its_members(subject: Subject, example: tuple[tuple[Case, Case], int]) -> None:
+@check(common.rows_of_two, *DIFFERENTIABLE, share=0.4)
+def autograd_of_a_batch_is_that_of_its_members(subject: Subject, example: tuple[Two, int]) -> None:
     """The gradient of a weighted sum of the values of a batch is, row by row, what autograd gives for each alone."""
-    logits, log_q = as_batch("logit_gradient", *example)
-    away_from_kinks(subject, torch.log_softmax(logits, -1), log_q)
+    logits, log_q = common.as_batch("logit_gradient", *example)
+    common.away_from_kinks(subject, torch.log_softmax(logits, -1), log_q)
     upstream = torch.tensor([61.37, -1.083, 0.517]).repeat(len(logits))[: len(logits)].to(logits.dtype)
-    kept, some = upstream.clone(), some_rows(logits)
+    kept, some = upstream.clone(), common.some_rows(logits)
     found = _gradient_under_way(subject, logits, log_q, upstream)[some]
     if not torch.equal(kept, upstream):
         raise Violation("the gradient writes over what it is multiplied by", before=kept, after=upstream)
     alone = torch.stack([_gradient(subject, *row) for row in zip(logits[some], log_q[some], strict=True)])
     finite = alone.isfinite()  # beyond the range of the dtype there is nothing to compare
-    weights = weight_of(subject)(torch.log_softmax(logits, -1), log_q.clone())  # of which the gradients may be far less
-    allowed = 64 * eps(found.dtype) * (size_of(subject, alone) + size_of(subject, weights))
+    weights = subject.weight(torch.log_softmax(logits, -1), log_q.clone())  # of which the gradients may be far less
+    allowed = 64 * eps(found.dtype) * (common.size_of(subject, alone) + common.size_of(subject, weights))
     require_close("the gradient of a batch", found[finite], alone[finite], allowed)

@@ -10,103 +10,71 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fguidance.testing import strategies, surroundings
-from fguidance.testing.check import Violation, check
-from fguidance.testing.checks._examples import (
-    LEADING,
-    expected_shape,
-    in_dtypes,
-    promised_dtypes,
-    repeated,
-    size_of,
-    two_cases,
-    unless_refused,
-    with_leading_axes,
-    working_cases,
-    wrong_shape,
-)  # fmt: skip
-from fguidance.testing.checks._subjects import (
-    away_from_kinks,
-    first_argument,
-    full_dtypes,
-    functions,
-    is_general_form,
-    weight_of,
-    working_dtype,
-    zeros_are_allowed,
-)  # fmt: skip
+from fguidance.testing import strategies, surroundings, tolerance
+from fguidance.testing.check import check
+from fguidance.testing.checks import common
+from fguidance.testing.checks.common import Example, Two, first_argument, repeated
 from fguidance.testing.strategies import Case
 from fguidance.testing.subject import Function, Subject
-from fguidance.testing.tolerance import (
-    eps,
-    further,
-    require_close,
-    require_close_if_steep,
-    rounding_of_parts,
-    smallest,
-)  # fmt: skip
+from fguidance.testing.tolerance import Violation, eps, require_close, require_close_if_steep
 
 ULPS_OF_HALF, ULPS_OF_SINGLE = 2.0, 32.0
 """Per step, in which a dtype may differ from a wider one. Half precision has few digits: it is held to them."""
-FAR = 28.0
+SPREAD_OF_CUBES = 28.0
 """How far apart logits are where float32 still holds the cube of a ratio."""
 MANY = (40, 2000)
 """Numbers of classes at which another way of adding up, or of finding the largest ones, may be taken."""
-
-
-def _far_in_dtypes(subject: Subject) -> st.SearchStrategy[Case]:
-    kinds = ("one-hot on the label", "one-hot on another class")
-    return st.sampled_from(full_dtypes(subject)).flatmap(lambda dtype: strategies.cases(dtype, FAR, kinds))
+EVERYTHING = {**surroundings.GENERATORS, **surroundings.SETTINGS}
 
 
 def _many(subject: Subject) -> tuple[int, ...]:
-    return MANY[:1] if is_general_form(subject) else MANY
+    return MANY[:1] if common.is_slow(subject) else MANY
 
 
-def _in_dtypes_of_many(subject: Subject) -> st.SearchStrategy[Case]:
-    few, many = in_dtypes(subject), in_dtypes(subject, _many(subject))
-    return few | many | many | _far_in_dtypes(subject)
+def _few_many_or_saturated(subject: Subject) -> common.Cases:
+    kinds = ("one-hot on the label", "one-hot on another class")
+    saturated = common.in_full(subject, lambda dtype: strategies.cases(dtype, SPREAD_OF_CUBES, kinds))
+    few, many = common.in_dtypes(subject), common.in_dtypes(subject, _many(subject))
+    return few | many | many | saturated
 
 
-@check(with_leading_axes)
-def dtype_and_shape_are_kept(subject: Subject, example: tuple[Case, tuple[int, ...]]) -> None:
+@check(common.with_leading_axes, share=0.4)
+def dtype_and_shape_are_kept(subject: Subject, example: Example) -> None:
     """Results have the dtype of the logits; weights and forces their shape, the value the shape less the classes."""
-    for name, function in functions(subject).items():
+    for name, function in subject.parts.items():
         argument, log_q = repeated(name, *example)
         found = function(argument, log_q)
         if found.dtype != argument.dtype:
             raise Violation(f"{name} returns {found.dtype} for {argument.dtype}")
-        if found.shape != expected_shape(name, argument):
-            raise wrong_shape(name, argument, found)
+        common.require_shape(name, argument, found)
 
 
-@check(_in_dtypes_of_many)
+@check(_few_many_or_saturated)
 def dtypes_agree(subject: Subject, case: Case) -> None:
     """Every promised dtype gives what the widest gives at the same input, to its own rounding."""
-    away_from_kinks(subject, case.log_p, case.log_q)
-    wide, gauge = working_dtype(subject), subject.declaration.gauge
+    common.away_from_kinks(subject, case.log_p, case.log_q)
+    wide, gauge = subject.widest, subject.declaration.gauge
     ulps = ULPS_OF_HALF if case.logits.dtype.itemsize == 2 else ULPS_OF_SINGLE
-    weight = weight_of(subject)(first_argument("weight", case.logits).to(wide), case.log_q.to(wide)).detach()
-    for name, function in functions(subject).items():
+    weight = subject.weight(first_argument("weight", case.logits).to(wide), case.log_q.to(wide)).detach()
+    for name, function in subject.parts.items():
         argument = first_argument(name, case.logits)
         found = function(argument, case.log_q.clone())
         expected = function(argument.to(wide), case.log_q.to(wide))
-        allowed = rounding_of_parts(name, argument, case.log_q, weight, ulps, gauge, subject.scale)
-        moved = functools.partial(function, argument.to(wide), further(case.log_p, case.log_q).to(wide))
-        require_close_if_steep(
-            f"{name} in {argument.dtype}", found, expected, allowed + smallest(argument.dtype), moved
-        )
+        allowed = tolerance.rounding_of_parts(name, argument, case.log_q, weight, ulps, gauge, subject.scale)
+        moved = functools.partial(function, argument.to(wide), tolerance.further(case.log_p, case.log_q).to(wide))
+        allowed = allowed + tolerance.smallest(argument.dtype)
+        require_close_if_steep(f"{name} in {argument.dtype}", found, expected, allowed, moved)
 
 
-def _saturated_in_dtypes(subject: Subject) -> st.SearchStrategy[Case]:
+def _saturated_in_dtypes(subject: Subject) -> common.Cases:
     classes = (1, *strategies.CLASSES, *_many(subject))
-    return promised_dtypes(subject).flatmap(lambda dtype: strategies.cases(dtype, 20.0, classes=classes))
+    return common.promised_dtypes(subject).flatmap(lambda dtype: strategies.cases(dtype, 20.0, classes=classes))
 
 
 @check(_saturated_in_dtypes)
 def finite_input_gives_no_nan(subject: Subject, case: Case) -> None:
     """No NaN comes out for finite logits; a single class may be refused with a ValueError."""
-    for name, function in functions(subject).items():
+    for name, function in subject.parts.items():
         try:
             found = function(first_argument(name, case.logits), case.log_q.clone())
         except ValueError:
@@ -118,10 +86,10 @@ def finite_input_gives_no_nan(subject: Subject, case: Case) -> None:
 
 
 def _with_a_class(subject: Subject) -> st.SearchStrategy[tuple[Case, int]]:
-    return st.tuples(working_cases(subject), st.integers(0, max(strategies.CLASSES) - 1))
+    return st.tuples(common.wide_cases(subject), st.integers(0, max(strategies.CLASSES) - 1))
 
 
-@check(_with_a_class)
+@check(_with_a_class, share=0.5)
 def nan_is_not_hidden(subject: Subject, example: tuple[Case, int]) -> None:
     """A NaN in any class comes out as NaN or raises ValueError; it is never replaced in silence.
 
@@ -129,23 +97,18 @@ def nan_is_not_hidden(subject: Subject, example: tuple[Case, int]) -> None:
     promised: what guards a 0 may guard a NaN as well.
     """
     case, place = example[0], example[1] % len(example[0].logits)
-    for name, function in functions(subject).items():
-        for which in (0, 1) if _shows_nan_of_target(subject, name) else (0,):
+    stated = subject.declaration.full_support
+    for name, function in subject.parts.items():
+        shown_in_target = name == "value" if stated is None else stated
+        for which in (0, 1) if shown_in_target else (0,):
             arguments = first_argument(name, case.logits), case.log_q.clone()
             arguments[which][place] = torch.nan
-            try:
+            with contextlib.suppress(ValueError):
                 found = function(*arguments)
-            except ValueError:
-                continue
-            if not bool(found.isnan().any()) and _depends_on(function, case, name, which, place):
-                message = f"{name} hides a NaN in its {('first', 'second')[which]} argument"
-                hint = "; declare full_support=False if it guards zeros" if which else ""
-                raise Violation(message + hint, place=place, found=found)
-
-
-def _shows_nan_of_target(subject: Subject, name: str) -> bool:
-    stated = subject.declaration.full_support
-    return name == "value" if stated is None else stated
+                if not bool(found.isnan().any()) and _depends_on(function, case, name, which, place):
+                    message = f"{name} hides a NaN in its {('first', 'second')[which]} argument"
+                    hint = "; declare full_support=False if it guards zeros" if which else ""
+                    raise Violation(message + hint, place=place, found=found)
 
 
 def _depends_on(function: Function, case: Case, name: str, which: int, place: int) -> bool:
@@ -159,19 +122,18 @@ def _depends_on(function: Function, case: Case, name: str, which: int, place: in
         return True
 
 
-def _leading_with_zeros(subject: Subject) -> st.SearchStrategy[tuple[Case, tuple[int, ...]]]:
+def _leading_with_zeros(subject: Subject) -> st.SearchStrategy[Example]:
     classes = (*strategies.CLASSES, *_many(subject))
-    cases = in_dtypes(subject, classes, zeros=zeros_are_allowed(subject) is None)
-    return st.tuples(cases, st.sampled_from(LEADING))
+    return common.with_leading_axes(subject, classes, zeros=common.zeros_are_allowed(subject) is None)
 
 
-@check(_leading_with_zeros)
-def inputs_are_not_modified(subject: Subject, example: tuple[Case, tuple[int, ...]]) -> None:
-    """What goes in is as it was afterwards, whatever its dtype and shape."""
-    for name, function in functions(subject).items():
+@check(_leading_with_zeros, share=0.5)
+def inputs_are_not_modified(subject: Subject, example: Example) -> None:
+    """The arguments are afterwards as they were, whatever their dtype and shape."""
+    for name, function in subject.parts.items():
         first, log_q = repeated(name, *example)
         kept = first.clone(), log_q.clone()
-        found = unless_refused(function, first, log_q)
+        found = common.unless_refused(function, first, log_q)
         if not (torch.equal(first, kept[0]) and torch.equal(log_q, kept[1])):
             raise Violation(f"{name} modifies its input", before=kept, after=(first, log_q))
         if found is not None and _memory(found) in (_memory(first), _memory(log_q)):
@@ -182,53 +144,50 @@ def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-ALL = {**surroundings.GENERATORS, **surroundings.SETTINGS}
-
-
-@check(with_leading_axes)
-def surroundings_are_left_alone(subject: Subject, example: tuple[Case, tuple[int, ...]]) -> None:
+@check(common.with_leading_axes, share=0.3)
+def surroundings_are_left_alone(subject: Subject, example: Example) -> None:
     """No random generator is seeded or drawn from, and no setting of PyTorch or NumPy is changed."""
-    for name, function in functions(subject).items():
-        kept = surroundings.read(ALL)
+    for name, function in subject.parts.items():
+        kept = surroundings.read(EVERYTHING)
         torch.rand(()), random.random(), np.random.random()  # noqa: NPY002 - so that seeding cannot set what is there
         try:
             with warnings.catch_warnings(record=True):
                 warnings.simplefilter("always")  # not the filter that a function would set to be rid of them
-                before = surroundings.read(ALL)
+                before = surroundings.read(EVERYTHING)
                 function(*repeated(name, *example))
-                after = surroundings.read(ALL)
+                after = surroundings.read(EVERYTHING)
         finally:
-            surroundings.restore(ALL, kept)
+            surroundings.restore(EVERYTHING, kept)
         changed = [what for what in before if not surroundings.same(before[what], after[what])]
         if changed:
             raise Violation(f"{name} changes {' and '.join(changed)}")
 
 
-@check(two_cases)
-def calls_do_not_depend_on_earlier_calls(subject: Subject, two: tuple[Case, Case]) -> None:
+@check(common.two_cases, share=0.4)
+def calls_do_not_depend_on_earlier_calls(subject: Subject, two: Two) -> None:
     """The same input gives the same result, whatever was asked in between, and in the same memory."""
-    for name, function in functions(subject).items():
+    for name, function in subject.parts.items():
         first, log_q = first_argument(name, two[0].logits), two[0].log_q.clone()
         returned = function(first, log_q).detach()
         once = returned.clone()
         fresh = function(first_argument(name, two[1].logits), two[1].log_q.clone()).detach().clone()
-        if not torch.equal(once.nan_to_num(), returned.nan_to_num()):
+        if not _equal(once, returned):
             raise Violation(f"{name} writes over the result that it returned before", before=once, after=returned)
         again = function(first_argument(name, two[0].logits), two[0].log_q.clone()).detach().clone()
-        if not torch.equal(once.nan_to_num(), again.nan_to_num()):
+        if not _equal(once, again):
             raise Violation(f"{name} gives something else the second time", once=once, again=again)
-        _require_no_memory_of(name, function, (first, log_q), once)
+        with contextlib.suppress(RuntimeError):  # of an expanded result, say, that cannot be written to
+            function(first, log_q).detach().mul_(3).add_(1)  # a caller may write to what it got
+            again = function(first, log_q).detach()
+            if not _equal(once, again):
+                raise Violation(f"{name} returns what it keeps: written to, it comes back so", before=once, after=again)
         first.copy_(first_argument(name, two[1].logits))
         log_q.copy_(two[1].log_q)
         moved = function(first, log_q).detach()
-        allowed = 64 * eps(fresh.dtype) * size_of(subject, fresh)
+        allowed = 64 * eps(fresh.dtype) * common.size_of(subject, fresh)
         require_close(f"{name} of the same tensor with new contents", moved, fresh, allowed)
 
 
-def _require_no_memory_of(name: str, function: Function, given: tuple[Tensor, Tensor], once: Tensor) -> None:
-    """A caller may write to what it got; a result that is kept and returned again would show that."""
-    with contextlib.suppress(RuntimeError):  # of an expanded result, say, that cannot be written to
-        function(*given).detach().mul_(3).add_(1)
-        again = function(*given).detach()
-        if not torch.equal(once.nan_to_num(), again.nan_to_num()):
-            raise Violation(f"{name} returns what it keeps: written to, it comes back so", before=once, after=again)
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two results are equal, NaN where NaN is."""
+    return torch.equal(one.nan_to_num(), other.nan_to_num())

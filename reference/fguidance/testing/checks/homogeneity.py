@@ -7,31 +7,17 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fguidance.testing import strategies
-from fguidance.testing.check import Violation, check
-from fguidance.testing.checks._subjects import (
-    away_from_kinks,
-    is_general_form,
-    value_of,
-    weight_of,
-    with_value,
-    working_dtype,
-)  # fmt: skip
+from fguidance.testing.check import check
+from fguidance.testing.checks import common
+from fguidance.testing.checks.common import with_value
 from fguidance.testing.strategies import Case, Pair
 from fguidance.testing.subject import Subject
-from fguidance.testing.tolerance import conditioning, eps, further, require_close, require_close_if_steep
+from fguidance.testing.tolerance import Violation, conditioning, eps, further, require_close, require_close_if_steep
 
 Numbers = tuple[float, float, float, float]
 TINY = (1e-6, 1e-12, 1e-20, 1e-40)
-PIECES, PIECES_OF_A_GENERAL_FORM = (2, 5000, 3, 300, 8), (2, 1100, 3, 300, 8)
-
-
-def _share() -> st.SearchStrategy[float]:
-    return st.integers(1, 15).map(lambda number: number / 16)
-
-
-def _numbers(_: Subject) -> st.SearchStrategy[Numbers]:
-    return st.tuples(_share(), _share(), _share(), _share())
+SHARES = st.integers(1, 15).map(lambda number: number / 16)
+NUMBERS = st.tuples(SHARES, SHARES, SHARES, SHARES)
 
 
 def _with_a_factor(subject: Subject) -> st.SearchStrategy[Numbers]:
@@ -39,15 +25,13 @@ def _with_a_factor(subject: Subject) -> st.SearchStrategy[Numbers]:
 
     A plain formula may write out the cube of a probability.
     """
-    smallest = 100 * torch.finfo(working_dtype(subject)).tiny ** (1 / 3)
+    smallest = 100 * torch.finfo(subject.widest).tiny ** (1 / 3)
     tiny = [factor for factor in TINY if factor > smallest]
-    factor = _share() | st.sampled_from(tiny) if tiny else _share()
-    return st.tuples(_share(), _share(), _share(), factor)
+    return st.tuples(SHARES, SHARES, SHARES, SHARES | st.sampled_from(tiny) if tiny else SHARES)
 
 
 def _with_pieces(subject: Subject) -> st.SearchStrategy[tuple[Numbers, int]]:
-    pieces = PIECES_OF_A_GENERAL_FORM if is_general_form(subject) else PIECES
-    return st.tuples(_numbers(subject), st.sampled_from(pieces))
+    return st.tuples(NUMBERS, st.sampled_from((2, 1100 if common.is_slow(subject) else 5000, 3, 300, 8)))
 
 
 def _pair(p: float, q: float, split: float, dtype: torch.dtype) -> Pair:
@@ -58,23 +42,23 @@ def _pair(p: float, q: float, split: float, dtype: torch.dtype) -> Pair:
 
 
 def _first_weight(subject: Subject, pair: Pair) -> Tensor:
-    return weight_of(subject)(pair.log_p.clone(), pair.log_q.clone())[0]
+    return subject.weight(pair.log_p.clone(), pair.log_q.clone())[0]
 
 
 def _away_from_kinks(subject: Subject, p: float, q: float) -> None:
-    log_p, log_q = torch.tensor([[p], [q]], dtype=torch.float64).log().to(working_dtype(subject))
-    away_from_kinks(subject, log_p, log_q)
+    log_p, log_q = torch.tensor([[p], [q]], dtype=torch.float64).log().to(subject.widest)
+    common.away_from_kinks(subject, log_p, log_q)
 
 
 def _split(log: Tensor, share: float, pieces: int) -> Tensor:
     """The first class split: a share of it, and the rest in equal pieces; so many in all."""
-    rest = torch.full((pieces - 1,), (1 - share) / (pieces - 1), dtype=torch.float64)
-    parts = torch.cat((torch.tensor([share], dtype=torch.float64), rest)).log()
-    return torch.cat((parts + log[0].double(), log[1:].double()))
+    parts = torch.full((pieces,), (1 - share) / (pieces - 1), dtype=torch.float64)
+    parts[0] = share
+    return torch.cat((parts.log() + log[0].double(), log[1:].double()))
 
 
-def _allowed(subject: Subject, *weights: Tensor) -> float:
-    return 256 * eps(working_dtype(subject)) * (subject.scale + max(float(w.detach().abs()) for w in weights))
+def _allowed(subject: Subject, number: Tensor) -> float:
+    return 256 * eps(subject.widest) * (subject.scale + abs(float(number.detach())))
 
 
 @check(_with_pieces)
@@ -82,28 +66,27 @@ def weight_depends_on_its_class_alone(subject: Subject, example: tuple[Numbers, 
     """The weight of a class is a function of its own p and q, however the others, be they many, share the rest."""
     (p, q, split, other), pieces = example
     _away_from_kinks(subject, p, q)
-    dtype = working_dtype(subject)
-    here = _first_weight(subject, _pair(p, q, split, dtype))
+    here = _first_weight(subject, _pair(p, q, split, subject.widest))
     pair = _pair(p, q, other, torch.float64)
-    many = [_split(log.flip(-1), other, pieces).flip(-1).to(dtype) for log in (pair.log_p, pair.log_q)]
+    many = [_split(log.flip(-1), other, pieces).flip(-1).to(subject.widest) for log in (pair.log_p, pair.log_q)]
     there = _first_weight(subject, Pair(*many))
     require_close("the first weight, with the rest shared otherwise", there, here, _allowed(subject, here), p=p, q=q)
 
 
-def _cases(subject: Subject) -> st.SearchStrategy[Case]:
+def _cases(subject: Subject) -> common.Cases:
     kinds = ("ordinary", "one-hot on the label", "one-hot on another class")
-    return strategies.cases(working_dtype(subject), 12.0, kinds, (4, 11, 300, 1100))
+    return common.wide_cases(subject, 12.0, kinds=kinds, classes=(4, 11, 300, 1100))
 
 
 @check(_cases)
 def every_class_is_treated_alike(subject: Subject, case: Case) -> None:
     """Each of a thousand weights is what a class of its p and q has among three, wherever it stands."""
     log_p, log_q = case.log_p, case.log_q
-    away_from_kinks(subject, log_p, log_q)
-    found = weight_of(subject)(log_p.clone(), log_q.clone())
+    common.away_from_kinks(subject, log_p, log_q)
+    found = subject.weight(log_p.clone(), log_q.clone())
     if found.shape != log_p.shape:
         raise Violation(f"the weights of {len(log_p)} classes have shape {tuple(found.shape)}")
-    expected = weight_of(subject)(_among_three(log_p, 0.25), _among_three(log_q, 0.5))[:, 0]
+    expected = subject.weight(_among_three(log_p, 0.25), _among_three(log_q, 0.5))[:, 0]
     unit = 256 * eps(found.dtype) * conditioning(log_p, log_q)
     allowed = unit * (expected.detach().double().abs() + subject.scale * (log_p.double().exp() + log_q.double().exp()))
     require_close("a weight among many", found, expected, allowed, log_p=log_p, log_q=log_q)
@@ -111,14 +94,10 @@ def every_class_is_treated_alike(subject: Subject, case: Case) -> None:
 
 def _among_three(log: Tensor, share: float) -> Tensor:
     """A distribution over three classes for each: it, and two that share what is left; shape (classes, 3)."""
-    rest = _log1mexp(log.double())
-    return torch.stack((log.double(), rest + math.log(share), rest + math.log1p(-share)), -1).to(log.dtype)
-
-
-def _log1mexp(log: Tensor) -> Tensor:
-    """log(1 - exp(log)), and a small number in place of 0."""
-    small = torch.finfo(torch.float32).tiny
-    return torch.where(log > -math.log(2), (-torch.expm1(log)).clamp_min(small).log(), torch.log1p(-log.exp()))
+    one = log.double()
+    little = (-torch.expm1(one)).clamp_min(torch.finfo(torch.float32).tiny).log()  # in place of the logarithm of 0
+    rest = torch.where(one > -math.log(2), little, torch.log1p(-one.exp()))
+    return torch.stack((one, rest + math.log(share), rest + math.log1p(-share)), -1).to(log.dtype)
 
 
 @check(_with_a_factor)
@@ -126,16 +105,15 @@ def weight_is_homogeneous(subject: Subject, numbers: Numbers) -> None:
     """w(c p, c q) = c w(p, q), however small c is: a weight is p times a function of p/q."""
     p, q, split, factor = numbers
     _away_from_kinks(subject, p, q)
-    dtype = working_dtype(subject)
-    pairs = [_pair(c * p, c * q, split, dtype) for c in (1.0, factor)]
-    whole, part = (_first_weight(subject, pair) for pair in pairs)
+    large, small = (_pair(c * p, c * q, split, subject.widest) for c in (1.0, factor))
+    whole, part = _first_weight(subject, large), _first_weight(subject, small)
     size = abs(float(whole.detach())) + subject.scale * (p + q)
-    magnified = float(conditioning(pairs[1].log_p[0], pairs[1].log_q[0]))
-    allowed = 256 * eps(dtype) * magnified * factor * size
+    magnified = float(conditioning(small.log_p[0], small.log_q[0]))
 
     def moved() -> Tensor:
-        return factor * weight_of(subject)(pairs[0].log_p.clone(), further(pairs[0].log_p, pairs[0].log_q).to(dtype))[0]
+        return factor * _first_weight(subject, Pair(large.log_p, further(large.log_p, large.log_q).to(subject.widest)))
 
+    allowed = 256 * eps(subject.widest) * magnified * factor * size
     require_close_if_steep("w(c p, c q)", part, factor * whole, allowed, moved, p=p, q=q, factor=factor)
 
 
@@ -143,13 +121,10 @@ def weight_is_homogeneous(subject: Subject, numbers: Numbers) -> None:
 def splitting_a_class_changes_nothing(subject: Subject, example: tuple[Numbers, int]) -> None:
     """A class split in two or in hundreds with the same p/q leaves the value as it is."""
     (p, q, split, share), pieces = example
-    pair = _pair(p, q, split, torch.float64)
-    dtype = working_dtype(subject)
-    value = value_of(subject)
-    whole = value(pair.log_p.to(dtype), pair.log_q.to(dtype))
-    finer = [_split(log, share, pieces).to(dtype) for log in (pair.log_p, pair.log_q)]
-    found = value(*finer)
+    pair, dtype, value = _pair(p, q, split, torch.float64), subject.widest, subject.value
     log_p, log_q = pair.log_p.to(dtype), pair.log_q.to(dtype)
+    whole = value(log_p.clone(), log_q.clone())
+    finer = [_split(log, share, pieces).to(dtype) for log in (pair.log_p, pair.log_q)]
     moved = functools.partial(value, log_p, further(log_p, log_q).to(dtype))
     allowed = _allowed(subject, whole) * max(1, pieces / 256)  # as terms that are added one by one lose
-    require_close_if_steep("the value with the class split", found, whole, allowed, moved, log_p=finer[0])
+    require_close_if_steep("the value with the class split", value(*finer), whole, allowed, moved, log_p=finer[0])

@@ -1,228 +1,186 @@
-"""Value, weight and force against the generator in high precision."""
+"""Value, weight and force against the generator in high precision.
+
+This library promises of its own divergences (A) 8 units in the last place of the larger of weight and probability.
+Of those in `subject.EXACT` it promises (B) 256 of the force's largest component for logits at least 10 apart; of the
+others what rounding the log-ratio u once leaves: half a unit of u changes f'(e^u) by a factor of |u t f''/f'| / 2.
+"""
 
 import math
 
 import mpmath
-import sympy as sp
 import torch
 from hypothesis import strategies as st
-from mpmath import mpf
 from torch import Tensor
 
 from fguidance.testing import exact, strategies
-from fguidance.testing.check import Violation, check
-from fguidance.testing.checks._subjects import (
-    away_from_kinks,
-    both,
-    full_dtypes,
-    value_of,
-    weight_of,
-    with_force,
-    with_generator,
-)
+from fguidance.testing.check import check
+from fguidance.testing.checks import common
+from fguidance.testing.checks.common import with_force, with_generator, with_value
 from fguidance.testing.strategies import Case, Pair
 from fguidance.testing.subject import Subject
-from fguidance.testing.tolerance import ULPS, conditioning, eps, require_close
+from fguidance.testing.tolerance import ULPS, Violation, conditioning, eps, require_close, smallest
 
-FAITHFUL_ULPS = 256
+PROMISED, PROMISED_AT_SATURATION, APART = 8, 256, 10.0
+FAITHFUL_AT_SATURATION = 2**14
+"""Where precision="faithful" is declared."""
+SHARE_AT_SATURATION = {torch.float32: 0.05, torch.float64: 1e-4}
+"""Of the force, what a plain formula may lose there."""
 PLAIN_ULPS = 5
 """Of 1, which a value near equality may be off by: measured, plain sums stay within 2, and differences of entropies
 over 201 classes lose 7 or more."""
 FARTHEST = {torch.float64: 200.0, torch.float32: 25.0}
 """Log-ratios u for which a plain formula may write out e^(3u)."""
 FARTHEST_FAITHFUL = {torch.float64: 300.0, torch.float32: 80.0}
-GENERAL_FORM_ULPS = 2**14
-"""Of a generator without exact pieces, which is integrated by quadrature."""
-
-
 FARTHEST_TARGET = {torch.float64: 40.0, torch.float32: 25.0}
 
 
-def _in_dtypes(subject: Subject) -> st.SearchStrategy[Case]:
-    def cases(dtype: torch.dtype) -> st.SearchStrategy[Case]:
+def _cases(subject: Subject) -> common.Cases:
+    def cases(dtype: torch.dtype) -> common.Cases:
         return strategies.cases(dtype, 30.0, largest_target_spread=FARTHEST_TARGET.get(dtype, 6.0))
 
-    return st.sampled_from(full_dtypes(subject)).flatmap(cases)
+    return common.in_full(subject, cases)
 
 
-def _needs_weight_precision(subject: Subject) -> str | None:
-    return "no generator is declared" if subject.generator is None else None
+def _pairs(subject: Subject) -> st.SearchStrategy[Pair]:
+    return _cases(subject).map(lambda case: Pair(case.log_p, case.log_q))
 
 
-def _generator(subject: Subject) -> sp.Expr:
-    assert subject.generator is not None
-    return subject.generator
+def _ends(subject: Subject) -> st.SearchStrategy[Pair]:
+    def pair(dtype: torch.dtype, ratio: float) -> Pair:
+        logs = torch.tensor([[0.5, 0.5], [0.5 * math.exp(-abs(ratio)), 0.0]], dtype=torch.float64)
+        logs[1, 1] = 1 - logs[1, 0]
+        logs = logs.log()
+        logs[1, 0] = math.log(0.5) - abs(ratio)
+        first, second = logs.to(dtype) if ratio > 0 else logs.to(dtype).flip(0)
+        return Pair(first, second)
 
+    def pairs(dtype: torch.dtype) -> st.SearchStrategy[Pair]:
+        farthest = (FARTHEST_FAITHFUL if subject.faithful else FARTHEST).get(dtype, 5.0)
+        return strategies.log_ratios(farthest).map(lambda u: pair(dtype, u))
 
-def _as_float(number: mpf) -> float:
-    return float(number)
-
-
-def _weights_and_allowance(subject: Subject, pair: Pair) -> tuple[Tensor, Tensor]:
-    """The exact weights, and what rounding the inputs and the result may change in them."""
-    generator, gauge, unit = _generator(subject), subject.declaration.gauge, eps(pair.log_p.dtype)
-    found = exact.weights(generator, pair.log_p, pair.log_q, gauge)
-    magnified = conditioning(pair.log_p, pair.log_q)
-    shift = 4 * unit * magnified
-    moved = exact.weights(generator, pair.log_p.double() + shift, pair.log_q.double(), gauge)
-    wanted = torch.tensor([_as_float(w) for w in found], dtype=torch.float64)
-    change = torch.tensor([_as_float(abs(m - w)) for w, m in zip(found, moved, strict=True)], dtype=torch.float64)
-    scale = wanted.abs() + subject.scale * pair.log_p.double().exp()
-    return wanted, 2 * change + (ULPS + magnified) * unit * scale + torch.finfo(pair.log_p.dtype).tiny
-
-
-def _require_weight(subject: Subject, pair: Pair) -> None:
-    wanted, allowed = _weights_and_allowance(subject, pair)
-    found = weight_of(subject)(pair.log_p.clone(), pair.log_q.clone())
-    require_close("the weight", _excused(subject, found, wanted), wanted, allowed, log_p=pair.log_p, log_q=pair.log_q)
+    return common.in_full(subject, pairs)
 
 
 def _excused(subject: Subject, found: Tensor, wanted: Tensor) -> Tensor:
-    """What was found, less the infinities that a plain program may have: (p/q)^4 overflows before q (p/q)^4 does."""
+    """The result, less the infinities that a plain program may have: (p/q)^4 overflows before q (p/q)^4 does."""
     large = wanted.abs() > torch.finfo(found.dtype).max ** 0.5
     overflown = found.detach().isinf() & (found.detach().sign() == wanted.sign()) & large
     return found if subject.faithful else torch.where(overflown, wanted.to(found.dtype), found)
 
 
-@check(_in_dtypes, _needs_weight_precision)
-def weight_matches_high_precision(subject: Subject, case: Case) -> None:
+def _require_weight(subject: Subject, pair: Pair) -> None:
+    log_p, log_q, unit, gauge = pair.log_p, pair.log_q, eps(pair.log_p.dtype), subject.declaration.gauge
+    wanted = exact.weights(subject.f, log_p, log_q, gauge)
+    sizes, p = exact.double(wanted).abs(), subject.scale * log_p.double().exp()
+
+    def change(shift: Tensor) -> Tensor:
+        """What changes where the log-ratios are that much larger."""
+        moved = exact.weights(subject.f, log_p, log_q.double() - shift, gauge)
+        return exact.double(abs(m - w) for m, w in zip(moved, wanted, strict=True))
+
+    if subject.derived:
+        once = 0 if subject.exact else change(unit * (log_p.double() - log_q.double()).abs() / 2)
+        allowed = PROMISED * unit * torch.maximum(sizes, p) + once
+    else:
+        magnified = conditioning(log_p, log_q)
+        allowed = 2 * change(4 * unit * magnified) + (ULPS + magnified) * unit * (sizes + p)
+    found = subject.weight(log_p.clone(), log_q.clone())
+    result = _excused(subject, found, exact.double(wanted))
+    require_close("the weight", result, exact.double(wanted), allowed + smallest(log_p.dtype), log_p=log_p, log_q=log_q)
+
+
+@check(_pairs, with_generator)
+def weight_matches_high_precision(subject: Subject, pair: Pair) -> None:
     """The weights are p f'(p/q), to what rounding the inputs by a few ulps explains."""
-    _require_weight(subject, Pair(case.log_p, case.log_q))
+    _require_weight(subject, pair)
 
 
-def _ends(subject: Subject) -> st.SearchStrategy[Pair]:
-    def pair(dtype: torch.dtype, ratio: float) -> Pair:
-        shares = torch.tensor([0.5, 0.5 * torch.tensor(-abs(ratio), dtype=torch.float64).exp()], dtype=torch.float64)
-        logs = torch.stack((shares.log(), (1 - shares).log()), -1)
-        logs[1, 0] = -abs(ratio) + float(shares[0].log())
-        first, second = (logs[0], logs[1]) if ratio > 0 else (logs[1], logs[0])
-        return Pair(first.to(dtype), second.to(dtype))
-
-    farthest = FARTHEST_FAITHFUL if subject.faithful else FARTHEST
-    return st.sampled_from(full_dtypes(subject)).flatmap(
-        lambda dtype: strategies.log_ratios(farthest.get(dtype, 5.0)).map(lambda u: pair(dtype, u))
-    )
-
-
-@check(_ends, _needs_weight_precision)
+@check(_ends, with_generator)
 def weight_is_right_at_the_ends(subject: Subject, pair: Pair) -> None:
     """The weights are right for log-ratios of either sign from 1e-8 to 200 (25 in float32; 300 and 80 if faithful)."""
     _require_weight(subject, pair)
 
 
-@check(_in_dtypes, with_generator)
-def value_matches_high_precision(subject: Subject, case: Case) -> None:
+def _require_value(subject: Subject, pair: Pair) -> None:
+    generator, (log_p, log_q) = subject.f, (pair.log_p, pair.log_q)
+    wanted = torch.tensor(float(exact.value(generator, log_p, log_q)), dtype=torch.float64)
+    weights = exact.double(exact.weights(generator, log_p, log_q))
+    sizes = weights.abs() + subject.scale * (log_p.double().exp() + log_q.double().exp())
+    size = (sizes * conditioning(log_p, log_q)).sum() + wanted.abs()
+    gauge = 1 + abs(float(exact.slope_at_one(generator))) / subject.scale
+    found = _excused(subject, subject.value(log_p.clone(), log_q.clone()), wanted)
+    require_close("the value", found, wanted, gauge * ULPS * eps(log_p.dtype) * size, log_p=log_p, log_q=log_q)
+
+
+@check(_pairs, with_generator, with_value)
+def value_matches_high_precision(subject: Subject, pair: Pair) -> None:
     """The value is sum q f(p/q), to what rounding the inputs by a few ulps explains."""
-    _require_value(subject, Pair(case.log_p, case.log_q))
+    _require_value(subject, pair)
 
 
-@check(_ends, with_generator)
+@check(_ends, with_generator, with_value)
 def value_is_right_at_the_ends(subject: Subject, pair: Pair) -> None:
     """The value is right for log-ratios as large as those of `weight_is_right_at_the_ends`."""
     _require_value(subject, pair)
 
 
-def _require_value(subject: Subject, pair: Pair) -> None:
-    generator, (log_p, log_q) = _generator(subject), (pair.log_p, pair.log_q)
-    wanted = torch.tensor(_as_float(exact.value(generator, log_p, log_q)), dtype=torch.float64)
-    found = value_of(subject)(log_p.clone(), log_q.clone())
-    weights = torch.tensor([_as_float(w) for w in exact.weights(generator, log_p, log_q)], dtype=torch.float64)
-    sizes = weights.abs() + subject.scale * (log_p.double().exp() + log_q.double().exp())
-    size = (sizes * conditioning(log_p, log_q)).sum() + wanted.abs()
-    gauge = 1 + abs(_as_float(exact.slope_at_one(generator))) / subject.scale
-    allowed = gauge * ULPS * eps(log_p.dtype) * size
-    require_close("the value", _excused(subject, found, wanted), wanted, allowed, log_p=log_p, log_q=log_q)
-
-
-def _near(subject: Subject) -> st.SearchStrategy[Pair]:
-    return st.sampled_from(full_dtypes(subject)).flatmap(strategies.near_pairs)
-
-
-@check(_near, with_generator)
+@check(lambda subject: common.in_full(subject, strategies.near_pairs), with_generator, with_value)
 def value_is_right_near_equality(subject: Subject, pair: Pair) -> None:
     """Where p is close to q the value is off by a few ulps of 1 at most, and keeps its leading digits if faithful."""
-    generator = _generator(subject)
+    generator, dtype = subject.f, pair.log_p.dtype
     gauged = exact.value(generator, pair.log_p, pair.log_q)
-    missing = mpmath.fsum(map(mpmath.exp, exact.numbers(pair.log_p))) - mpmath.fsum(
-        map(mpmath.exp, exact.numbers(pair.log_q))
-    )
-    ends = sorted((gauged, gauged + missing * exact.slope_at_one(generator)))
-    share = 0.05 if pair.log_p.dtype == torch.float32 else 1e-6
-    rounding = 0.0 if subject.faithful else PLAIN_ULPS * eps(pair.log_p.dtype) * _largest_terms(subject, generator)
-    found = value_of(subject)(pair.log_p.clone(), pair.log_q.clone())
-    number = float(found)
+    totals = [mpmath.fsum(map(mpmath.exp, exact.numbers(log))) for log in (pair.log_p, pair.log_q)]
+    ends = sorted((gauged, gauged + (totals[0] - totals[1]) * exact.slope_at_one(generator)))
+    share = 0.05 if dtype == torch.float32 else 1e-6
+    bound = exact.bound(generator)  # a plain formula subtracts terms as large as that, or as f has at t = 1
+    largest = max(subject.scale, exact.largest_term_at_one(generator), bound if math.isfinite(bound) else 0.0)
+    rounding = 0.0 if subject.faithful else PLAIN_ULPS * eps(dtype) * largest
+    number = float(subject.value(pair.log_p.clone(), pair.log_q.clone()))
     if not ends[0] * (1 - share) - rounding <= number <= ends[1] * (1 + share) + rounding:
-        raise Violation(
-            f"the value is {number:.6g} and not {float(gauged):.6g} where p is close to q, in {pair.log_p.dtype}",
-            found=number,
-            expected=float(gauged),
-        )
-
-
-def _largest_terms(subject: Subject, generator: sp.Expr) -> float:
-    """The size of what a plain formula subtracts: the largest value or term at t = 1, and at least the scale."""
-    largest = exact.bound(generator)
-    sizes = [subject.scale, exact.largest_term_at_one(generator), *([largest] if math.isfinite(largest) else [])]
-    return max(sizes)
+        message = f"the value is {number:.6g} and not {float(gauged):.6g} where p is close to q, in {dtype}"
+        raise Violation(message, found=number, expected=float(gauged))
 
 
 def _require_force(subject: Subject, case: Case, ulps: float, of_weights: bool) -> None:
-    assert subject.logit_gradient is not None
-    away_from_kinks(subject, case.log_p, case.log_q)
-    force, weights, probabilities = exact.force(_generator(subject), case.logits, case.log_q)
-    wanted = torch.tensor([_as_float(entry) for entry in force], dtype=torch.float64)
-    largest = max(map(abs, force))
+    """Require the force to so many ulps of its largest component, or of the largest weight or probability too."""
+    common.away_from_kinks(subject, case.log_p, case.log_q)
+    force, weights, probabilities = exact.force(subject.f, case.logits, case.log_q)
+    wanted, largest, unit = exact.double(force), max(map(abs, force)), eps(case.logits.dtype)
     if not mpmath.isfinite(largest):
         return
     scale = max(largest, *map(abs, weights), subject.scale * max(probabilities)) if of_weights else largest
-    allowed = ulps * eps(case.logits.dtype) * _as_float(scale) + torch.finfo(case.logits.dtype).tiny
-    found = subject.logit_gradient(case.logits.clone(), case.log_q.clone())
+    allowed = ulps * unit * float(scale) + smallest(case.logits.dtype)
+    found = subject.force(case.logits.clone(), case.log_q)
     try:
         require_close("the force", found, wanted, allowed)
-    except Violation:
-        require_close("the force", found, wanted, allowed + _moved_by_rounding(subject, case, wanted))
+    except Violation:  # a few ulps in the log-ratios change much for a generator as steep as exp(t) or t^64
+        shift = 4 * unit * conditioning(case.log_p, case.log_q)
+        moved = exact.force(subject.f, case.logits, case.log_q.double() - shift)[0]
+        change = (exact.double(moved) - wanted).abs().max().nan_to_num(nan=0.0, posinf=0.0)
+        require_close("the force", found, wanted, allowed + 2 * change)
 
 
-def _moved_by_rounding(subject: Subject, case: Case, force: Tensor) -> Tensor:
-    """What a few ulps in the log-ratios change in the force; much, for a generator as steep as exp(t) or t^64."""
-    shift = 4 * eps(case.logits.dtype) * conditioning(case.log_p, case.log_q)
-    moved = exact.force(_generator(subject), case.logits, case.log_q.double() - shift)[0]
-    change = (torch.tensor([_as_float(entry) for entry in moved], dtype=torch.float64) - force).abs()
-    return 2 * change.max().nan_to_num(nan=0.0, posinf=0.0)
-
-
-@check(_in_dtypes, both(with_force, _needs_weight_precision))
+@check(_cases, with_force, with_generator)
 def force_matches_high_precision(subject: Subject, case: Case) -> None:
     """The logit gradient is w - p sum(w), to a few ulps of the largest weight or probability."""
-    spread = float(case.logits.max() - case.logits.min())
-    plain = 32 * (1 + spread) + 8 * float(case.logits.abs().max())
-    _require_force(subject, case, 8 if _exact_pieces(subject) else plain, of_weights=True)
+    plain = 32 * (1 + float(case.logits.max() - case.logits.min())) + 8 * float(case.logits.abs().max())
+    _require_force(subject, case, PROMISED if subject.derived else plain, of_weights=True)
 
 
-def _exact_pieces(subject: Subject) -> bool:
-    from fguidance.symbolic import pieces
-
-    return subject.derived and pieces(_generator(subject)) is not None
-
-
-def _saturated(subject: Subject) -> st.SearchStrategy[Case]:
+def _saturated(subject: Subject) -> common.Cases:
+    spreads = {torch.float32: 80.0, torch.float64: 300.0} if subject.faithful else {torch.float32: 12.0}
     kinds = ("one-hot on the label", "one-hot on another class")
-    spreads = {torch.float32: 80.0, torch.float64: 300.0} if subject.faithful else {}
-
-    def cases(dtype: torch.dtype) -> st.SearchStrategy[Case]:
-        spread = spreads.get(dtype, 12.0 if dtype == torch.float32 else 20.0)
-        return strategies.cases(dtype, spread, kinds)
-
-    return st.sampled_from(full_dtypes(subject)).flatmap(cases)
+    return common.in_full(subject, lambda dtype: strategies.cases(dtype, spreads.get(dtype, 20.0), kinds))
 
 
-@check(_saturated, both(with_force, _needs_weight_precision))
+@check(_saturated, with_force, with_generator)
 def force_is_right_at_saturation(subject: Subject, case: Case) -> None:
     """Where one class has nearly all the probability the force keeps its leading digits, as far as is promised."""
-    if _exact_pieces(subject):
-        ulps = float(FAITHFUL_ULPS)
-    elif subject.faithful:
-        ulps = float(GENERAL_FORM_ULPS)
-    else:
-        ulps = (0.05 if case.logits.dtype == torch.float32 else 1e-4) / eps(case.logits.dtype)
-    _require_force(subject, case, ulps, of_weights=False)
+    first, second = case.logits.double().topk(2).values
+    if subject.exact:
+        apart = float(first - second) >= APART
+        _require_force(subject, case, PROMISED_AT_SATURATION if apart else PROMISED, of_weights=not apart)
+        return
+    dtype = case.logits.dtype
+    plain = SHARE_AT_SATURATION.get(dtype, SHARE_AT_SATURATION[torch.float64]) / eps(dtype)
+    _require_force(subject, case, FAITHFUL_AT_SATURATION if subject.faithful else plain, of_weights=False)

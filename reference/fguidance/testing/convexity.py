@@ -6,7 +6,7 @@ The enclosures come from python-flint (the extra `testing`); its exponents are u
 import collections
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ import sympy as sp
 
 from fguidance.deadline import TimeLimitError
 from fguidance.symbolic.evaluate import Arithmetic, Function, evaluate
-from fguidance.symbolic.parsing import t
+from fguidance.testing.exact import t
 from fguidance.timed import within
 
 BITS = 256
@@ -25,10 +25,6 @@ FAR = (60.0, 120.0, 250.0, 500.0)
 """Distances in log t at which a negative sign beyond the interval is shown at a point."""
 
 Sign = Literal["positive", "nonnegative", "negative", "nonpositive", "unknown"]
-_OPPOSITE: dict[Sign, Sign] = {
-    "positive": "negative", "nonnegative": "nonpositive", "negative": "positive", "nonpositive": "nonnegative",
-    "unknown": "unknown",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,6 +81,10 @@ def _arithmetic() -> Arithmetic:
     return Arithmetic(number, number, power, functions)
 
 
+def _at(expression: sp.Expr, ball: Any) -> Any:
+    return evaluate(expression, t, ball, _arithmetic())
+
+
 @functools.lru_cache(maxsize=1024)
 def _bend_in_log(expression: sp.Expr) -> sp.Expr:
     return t * sp.diff(expression, t)
@@ -109,10 +109,6 @@ class _Box:
 
         return arb(self.centre).exp()
 
-    def halves(self) -> "Iterator[_Box]":
-        for side in (-1, 1):
-            yield _Box(self.centre + side * self.radius / 2, self.radius / 2)
-
     def sign(self, expression: sp.Expr) -> Sign:
         """The sign of an expression throughout the box, by its structure and then by enclosures."""
         if expression == t:
@@ -121,32 +117,29 @@ class _Box:
             return _product([self.sign(factor) for factor in expression.args])
         if isinstance(expression, sp.Pow) and expression.exp.is_Rational and expression.has(t):
             return self._power_sign(expression.base, expression.exp)
-        if isinstance(expression, sp.Add):
-            total = _sum([self.sign(term) for term in expression.args])
-            return total if total != "unknown" else self._enclosed(expression)
         if isinstance(expression, sp.exp):
-            return "positive" if evaluate(expression.args[0], t, self.ball, _arithmetic()).is_finite() else "unknown"
-        return _sign_of(evaluate(expression, t, self.ball, _arithmetic()))
+            return "positive" if _at(expression.args[0], self.ball).is_finite() else "unknown"
+        found: Sign = "unknown"
+        if isinstance(expression, sp.Add):
+            found = _sum([self.sign(term) for term in expression.args])
+        found = found if found != "unknown" else _sign_of(_at(expression, self.ball))
+        if found != "unknown" or not isinstance(expression, sp.Add):
+            return found
+        from flint import arb  # the mean value theorem in log t, which is the narrower one on a small box
+
+        slope = _at(_bend_in_log(expression), self.ball)
+        return _sign_of(_at(expression, self.middle) + slope * arb(0, self.radius))
 
     def _power_sign(self, base: sp.Expr, exponent: sp.Rational) -> Sign:
         inner = self.sign(base)
         if exponent.q != 1:
             return "positive" if inner == "positive" else "unknown"
+        even = exponent.p % 2 == 0
         if inner in ("positive", "negative"):
-            return "positive" if exponent.p % 2 == 0 else inner
-        if exponent < 0 or not evaluate(base, t, self.ball, _arithmetic()).is_finite():
+            return "positive" if even else inner
+        if exponent < 0 or not _at(base, self.ball).is_finite():
             return "unknown"
-        return "nonnegative" if exponent.p % 2 == 0 else inner
-
-    def _enclosed(self, expression: sp.Expr) -> Sign:
-        """By the ball, then by the mean value theorem in log t, which is the narrower one on a small box."""
-        plain = _sign_of(evaluate(expression, t, self.ball, _arithmetic()))
-        if plain != "unknown":
-            return plain
-        from flint import arb
-
-        slope = evaluate(_bend_in_log(expression), t, self.ball, _arithmetic())
-        return _sign_of(evaluate(expression, t, self.middle, _arithmetic()) + slope * arb(0, self.radius))
+        return "nonnegative" if even else inner
 
 
 def _sign_of(ball: Any) -> Sign:
@@ -158,16 +151,16 @@ def _sign_of(ball: Any) -> Sign:
 def _product(signs: list[Sign]) -> Sign:
     if "unknown" in signs:
         return "unknown"
-    negative = sum(sign in ("negative", "nonpositive") for sign in signs) % 2 == 1
-    strict = all(sign in ("positive", "negative") for sign in signs)
-    found: Sign = "positive" if strict else "nonnegative"
-    return _OPPOSITE[found] if negative else found
+    strict = set(signs) <= {"positive", "negative"}
+    if sum(sign in ("negative", "nonpositive") for sign in signs) % 2 == 1:
+        return "negative" if strict else "nonpositive"
+    return "positive" if strict else "nonnegative"
 
 
 def _sum(signs: list[Sign]) -> Sign:
-    if all(sign in ("positive", "nonnegative") for sign in signs):
+    if set(signs) <= {"positive", "nonnegative"}:
         return "positive" if "positive" in signs else "nonnegative"
-    if all(sign in ("negative", "nonpositive") for sign in signs):
+    if set(signs) <= {"negative", "nonpositive"}:
         return "negative" if "negative" in signs else "nonpositive"
     return "unknown"
 
@@ -176,7 +169,7 @@ def certify_convexity(generator: sp.Expr, seconds: float = 10.0) -> Certificate:
     """Prove or refute f'' >= 0 on t > 0.
 
     Args:
-        generator: f(t), an expression in `fguidance.symbolic.t` made of what `parse_generator` knows.
+        generator: f(t), an expression in `fguidance.testing.exact.t` made of what `parse_generator` knows.
         seconds: processor time for SymPy's rewriting and for the balls together, before the answer is undecided.
 
     Returns:
@@ -189,19 +182,16 @@ def certify_convexity(generator: sp.Expr, seconds: float = 10.0) -> Certificate:
     """
     if generator.free_symbols != {t}:
         raise ValueError(f"generator {generator} must depend on t, and on nothing else")
-    second = sp.diff(generator, t, 2)
-    if second.has(sp.DiracDelta, sp.Heaviside, sp.sign, sp.Abs, sp.Piecewise, sp.Derivative, sp.Subs):
-        return _undecided("f is not twice differentiable everywhere: a subgradient is needed", 0)
     _arithmetic()
-    progress = _Progress()
+    progress, second = _Progress(), sp.diff(generator, t, 2)
     try:
-        return within(seconds, "convexity", lambda: _certify(second, progress))
+        if second.has(sp.DiracDelta, sp.Heaviside, sp.sign, sp.Abs, sp.Piecewise, sp.Derivative, sp.Subs):
+            progress.where = "f is not twice differentiable everywhere: a subgradient is needed"
+        else:
+            return within(seconds, "convexity", lambda: _certify(second, progress))
     except TimeLimitError:
-        return _undecided(f"not done within {seconds:g} s, {progress.where}", progress.balls)
-
-
-def _undecided(where: str, balls: int) -> Certificate:
-    return Certificate("undecided", (-REACH, REACH), ("unknown", "unknown"), None, where, balls)
+        progress.where = f"not done within {seconds:g} s, {progress.where}"
+    return Certificate("undecided", (-REACH, REACH), ("unknown", "unknown"), None, progress.where, progress.balls)
 
 
 @dataclass
@@ -212,37 +202,37 @@ class _Progress:
 
 def _forms(second: sp.Expr) -> list[sp.Expr]:
     """Ways to write f''; in one of them the enclosures may cancel less than in another."""
-    found = [second]
-    for rewrite in (_factored, lambda e: _factored(e.rewrite(sp.exp)), sp.simplify):
+
+    def factored(expression: sp.Expr) -> sp.Expr:
+        return sp.factor(sp.together(expression))
+
+    known, found = tuple(_arithmetic().functions), []
+    for rewrite in (factored, lambda e: factored(e.rewrite(sp.exp)), sp.simplify):
         try:
-            found.append(within(1.0, "rewriting", functools.partial(rewrite, second)))
+            form = within(1.0, "rewriting", functools.partial(rewrite, second))
         except (TimeLimitError, NotImplementedError, ArithmeticError, sp.PolynomialError):
             continue
-    known = tuple(_arithmetic().functions)
-    usable = [form for form in found[1:] if all(isinstance(part, known) for part in form.atoms(sp.Function))]
-    return list(dict.fromkeys([*sorted(usable, key=sp.count_ops), second]))
-
-
-def _factored(expression: sp.Expr) -> sp.Expr:
-    return sp.factor(sp.together(expression))
+        if all(isinstance(part, known) for part in form.atoms(sp.Function)):
+            found.append(form)
+    return list(dict.fromkeys([*sorted(found, key=sp.count_ops), second]))
 
 
 def _certify(second: sp.Expr, progress: _Progress) -> Certificate:
     from flint import ctx
 
     forms = _forms(second)
-    precision = ctx.prec
-    ctx.prec = BITS
+    precision, ctx.prec = ctx.prec, BITS
     try:
         point = _search(forms, progress)
         ends = (_end_sign(forms, -1), _end_sign(forms, 1))
         point = point if point is not None else _negative_far_out(forms, ends)
     finally:
         ctx.prec = precision
+    if point is not None:
+        return Certificate("refuted", (-REACH, REACH), ends, point, "", progress.balls)
     open_ends = [name for name, sign in zip(("0", "infinity"), ends, strict=True) if sign not in _CONVEX]
     where = progress.where or ("the sign of f'' towards " + " and ".join(open_ends) if open_ends else "")
-    status: Any = "refuted" if point is not None else "undecided" if where else "certified"
-    return Certificate(status, (-REACH, REACH), ends, point, "" if point is not None else where, progress.balls)
+    return Certificate("undecided" if where else "certified", (-REACH, REACH), ends, None, where, progress.balls)
 
 
 _CONVEX = ("positive", "nonnegative")
@@ -257,11 +247,11 @@ def _search(forms: list[sp.Expr], progress: _Progress) -> float | None:
         progress.where = f"near log t = {box.centre:.9g}"
         if any(box.sign(form) in _CONVEX for form in forms) or _touches_zero_at_one(forms[0], box):
             continue
-        if any(evaluate(form, t, box.middle, _arithmetic()) < 0 for form in forms):
+        if any(_at(form, box.middle) < 0 for form in forms):
             return box.centre
         if box.radius < NARROWEST or progress.balls >= MAXIMUM_BALLS:
             return None
-        boxes.extend(box.halves())
+        boxes.extend(_Box(box.centre + side * box.radius / 2, box.radius / 2) for side in (-1, 1))
     progress.where = ""
     return None
 
@@ -270,36 +260,26 @@ def _touches_zero_at_one(form: sp.Expr, box: _Box) -> bool:
     """Whether f'' >= 0 in a box around t = 1 because an even derivative is the first that does not vanish there."""
     if not abs(box.centre) <= box.radius or box.radius > 1:
         return False
-    for order, derivative in enumerate(_derivatives_at_one(form)):
-        if box.sign(derivative) == "positive":
+    for order in range(5):
+        if box.sign(form) == "positive":
             return order % 2 == 0
-        if not derivative.subs(t, 1).equals(0):
+        if not form.subs(t, 1).equals(0):
             return False
+        form = _bend_in_log(form)
     return False
-
-
-@functools.lru_cache(maxsize=64)
-def _derivatives_at_one(form: sp.Expr) -> tuple[sp.Expr, ...]:
-    found = [form]
-    for _ in range(4):
-        found.append(_bend_in_log(found[-1]))
-    return tuple(found)
 
 
 def _end_sign(forms: list[sp.Expr], end: int) -> Sign:
     """The sign of f'' towards t = 0 (end = -1) or infinity (1), factor by factor from limits."""
     for form in forms:
+        factors = sp.Mul.make_args(form)
         try:
-            found = within(1.0, "limit", functools.partial(_form_sign, form, end))
+            found = within(1.0, "limit", lambda: _product([_factor_sign(factor, end) for factor in factors]))  # noqa: B023
         except (TimeLimitError, NotImplementedError, ArithmeticError, ValueError, TypeError):
             continue
         if found != "unknown":
             return found
     return "unknown"
-
-
-def _form_sign(form: sp.Expr, end: int) -> Sign:
-    return _product([_factor_sign(factor, end) for factor in sp.Mul.make_args(form)])
 
 
 def _factor_sign(factor: sp.Expr, end: int) -> Sign:
@@ -331,9 +311,7 @@ def _sign_of_limit(expression: sp.Expr, end: int) -> Sign:
 def _negative_far_out(forms: list[sp.Expr], ends: tuple[Sign, Sign]) -> float | None:
     """A log t beyond the interval with f'' < 0, where a leading term is negative or unknown."""
     for side, sign in zip((-1, 1), ends, strict=True):
-        if sign in _CONVEX:
-            continue
-        for distance in FAR:
-            if any(evaluate(form, t, _Box(side * distance, 0.0).middle, _arithmetic()) < 0 for form in forms):
+        for distance in FAR if sign not in _CONVEX else ():
+            if any(_at(form, _Box(side * distance, 0.0).middle) < 0 for form in forms):
                 return side * distance
     return None

@@ -1,5 +1,6 @@
 """The hand-written frame of `fguidance.closed_forms`; each `printed(...)` becomes the formula that a claim proves."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -94,8 +95,10 @@ def value(divergence: Divergence, log_p: Tensor, log_q: Tensor) -> Tensor:
     if divergence.bend is not None:
         near = u.clamp(-divergence.radius, divergence.radius)
         terms = torch.where(near == u, q * integrated(divergence.bend, near), terms)
-    terms = torch.where(u < -FAR / 2, q * divergence.at_zero, terms)
-    return torch.where(u > FAR / 2, p * divergence.at_infinity, terms).sum(-1)
+    for beyond, factor, limit in ((u < -FAR / 2, q, divergence.at_zero), (u > FAR / 2, p, divergence.at_infinity)):
+        infinite = limit == math.inf  # filled in, for the derivative of 0 * inf would be NaN
+        terms = terms.masked_fill(beyond, limit) if infinite else torch.where(beyond, factor * limit, terms)
+    return terms.sum(-1)
 
 
 def integrated(bend: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
@@ -114,7 +117,7 @@ def logit_gradient(divergence: Divergence, logits: Tensor, log_q: Tensor) -> Ten
     (:eq:`eq-pivot`): no 1 - p_k is formed, and the digits stay however close p is to one-hot.
     """
     top, k = logits.max(-1, keepdim=True)
-    centred = logits - top
+    centred = (logits - top).clamp_min(-FAR)  # finite, even between the largest floats
     rounded = centred - logits
     lost = (logits - (centred - rounded)) - (top + rounded)  # what rounding took from the difference
     powers = torch.exp(centred) * (1 + lost.clamp(-1, 1))

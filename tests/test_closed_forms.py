@@ -5,17 +5,17 @@ import math
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import mpmath
 import pytest
 import torch
 
 import fguidance as fg
 from derivations.divergences import DIVERGENCES
-from fguidance import _generated
+from fguidance import catalogue, closed_forms
 
-GENERATED = Path(_generated.__file__)
+GENERATED = Path(closed_forms.__file__)
 ALONE = """
 import sys
 
@@ -27,23 +27,23 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 sys.path.insert(0, sys.argv[1])
 import torch
-import _generated
+import closed_forms
 
 logits = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
 log_q = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64).log()
-families = {name: family() for name, family in _generated.FAMILIES.items()}
-definitions = {**_generated.DIVERGENCES, **families}
+families = {name: family() for name, family in closed_forms.FAMILIES.items()}
+definitions = {**closed_forms.DIVERGENCES, **families}
 for name, definition in definitions.items():
-    weight = _generated.weight(definition, torch.log_softmax(logits, -1), log_q)
-    print(name, *_generated.logit_gradient(definition, logits, log_q).tolist(), *weight.tolist())
-    if definition.is_divergence:
-        assert _generated.value(definition, torch.log_softmax(logits, -1), log_q) > 0
+    weight = closed_forms.weight(definition, torch.log_softmax(logits, -1), log_q)
+    print(name, *closed_forms.logit_gradient(definition, logits, log_q).tolist(), *weight.tolist())
+    if definition.value is not None:
+        assert closed_forms.value(definition, torch.log_softmax(logits, -1), log_q) > 0
 assert "fguidance" not in sys.modules
 """
 
 
 def test_one_copied_file_works_without_the_library_and_without_sympy(tmp_path: Path) -> None:
-    shutil.copy(GENERATED, tmp_path / "_generated.py")
+    shutil.copy(GENERATED, tmp_path / "closed_forms.py")
     command = [sys.executable, "-I", "-W", "ignore", "-c", ALONE, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
@@ -67,145 +67,152 @@ def test_it_imports_pytorch_and_the_standard_library_alone() -> None:
 
 
 def test_every_divergence_has_its_row_in_every_table() -> None:
-    names = set(_generated.DIVERGENCES) | set(_generated.FAMILIES)
-    assert names == set(_generated.SOURCES) == set(_generated.GENERATORS) | {"js_printed"}
-    assert names == set(fg.divergence_names())
-    assert set(_generated.FAMILIES) == set(_generated.PARAMETERS) == set(_generated.LIMITS)
+    names = set(closed_forms.DIVERGENCES) | set(closed_forms.FAMILIES)
+    assert names == set(catalogue.ROWS) == set(fg.divergence_names())
+    assert set(closed_forms.FAMILIES) == set(catalogue.PARAMETERS) == set(catalogue.LIMITS)
     assert len(names - {"js_printed"}) == len(DIVERGENCES)
 
 
-def members(name: str) -> list[_generated.Definition]:
+def members(name: str) -> list[closed_forms.Divergence]:
     """The divergence, or some members of the family, built anew."""
-    if name in _generated.DIVERGENCES:
-        return [_generated.DIVERGENCES[name]]
-    rule = _generated.PARAMETERS[name]
+    if name in closed_forms.DIVERGENCES:
+        return [closed_forms.DIVERGENCES[name]]
+    rule = catalogue.PARAMETERS[name]
     within = [number for number in (-1.5, 0.0, 0.3, 0.5, 1.0, 1.5, 2.5) if rule.low < number < rule.high]
-    return [_generated.FAMILIES[name](number) for number in (*within, rule.default)]
+    return [closed_forms.FAMILIES[name](number) for number in (*within, rule.default)]
 
 
-def weight_at(definition: _generated.Definition, log_p: float, log_q: float) -> float:
-    place = torch.tensor([log_p], dtype=torch.float64), torch.tensor([log_q], dtype=torch.float64)
-    return float(_generated.weight(definition, *place))
+def at(log_p: float, log_q: float) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.tensor([log_p], dtype=torch.float64), torch.tensor([log_q], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("name", [name for name in fg.divergence_names() if name != "js_printed"])
-def test_limits_are_those_of_the_tails(name: str) -> None:
-    far = torch.tensor(-600.0, dtype=torch.float64)
+WITH_VALUE = [name for name in fg.divergence_names() if name != "js_printed"]
+
+
+@pytest.mark.parametrize("name", WITH_VALUE)
+def test_limits_are_those_of_the_value(name: str) -> None:
     for definition in members(name):
-        growths = (0.0, 0.0) if definition.growth is None else map(float, definition.growth(far))
-        for tail, growth, limit in zip(definition.tails(far), growths, definition.limits, strict=True):
-            assert tail.isfinite()
-            if limit == float("inf"):
-                assert tail.log() + growth >= math.log(100)
-            else:
-                torch.testing.assert_close(float(tail), limit)
+        for place, limit in ((at(-600.0, 0.0), definition.at_zero), (at(0.0, -600.0), definition.at_infinity)):
+            found = float(closed_forms.value(definition, *place))
+            assert found >= 100 if limit == math.inf else math.isclose(found, limit, rel_tol=1e-12)
 
 
-@pytest.mark.parametrize("name", [name for name in _generated.DIVERGENCES if name != "js_printed"])
+@pytest.mark.parametrize("name", WITH_VALUE)
 def test_value_is_continuous_where_its_two_forms_meet(name: str) -> None:
-    definition = _generated.DIVERGENCES[name]
-    for edge in (1.0, -1.0):
-        ratio = torch.tensor([edge * (1 - 1e-12), edge * (1 + 1e-12)], dtype=torch.float64)[:, None]
-        base = torch.full_like(ratio, -2.0)
-        inner, outer = _generated.value(definition, base + ratio, base)
-        torch.testing.assert_close(inner, outer, rtol=1e-10, atol=0)
-
-
-@pytest.mark.parametrize("name", list(_generated.FAMILIES))
-def test_a_family_without_a_parameter_is_its_default_member(name: str) -> None:
-    log_p, log_q = torch.log_softmax(torch.tensor([[0.5, -1.0, 2.0], [0.0, 0.3, 0.1]], dtype=torch.float64), -1)
-    default, member = _generated.FAMILIES[name](), _generated.FAMILIES[name](_generated.PARAMETERS[name].default)
-    assert torch.equal(_generated.weight(default, log_p, log_q), _generated.weight(member, log_p, log_q))
+    for definition in members(name):
+        for edge in (definition.radius, -definition.radius):
+            inner, outer = (closed_forms.value(definition, *at(-2 + edge * (1 + s), -2.0)) for s in (-1e-12, 1e-12))
+            torch.testing.assert_close(inner, outer, rtol=1e-10, atol=0)
 
 
 @pytest.mark.parametrize("name", fg.divergence_names())
 def test_a_divergence_is_bounded_if_no_weight_overflows(name: str) -> None:
     for definition in members(name):
-        weights = weight_at(definition, 0.0, -600.0), weight_at(definition, -600.0, 0.0)
+        weights = [float(closed_forms.weight(definition, *place)) for place in (at(0.0, -600.0), at(-600.0, 0.0))]
         assert definition.bounded is all(abs(weight) < 1e6 for weight in weights)
 
 
-@pytest.mark.parametrize("name", [name for name in fg.divergence_names() if name != "js_printed"])
-def test_a_member_built_anew_has_the_weights_of_its_value(name: str) -> None:
+@pytest.mark.parametrize("name", fg.divergence_names())
+def test_a_weight_takes_u_only_where_it_says_so(name: str) -> None:
+    p, q = (torch.tensor([number], dtype=torch.float64) for number in (0.2, 0.3))
+    for definition in members(name):
+        if not definition.logarithmic:
+            right, nothing = (definition.weight(p, q, u) for u in (torch.log(p / q), torch.full_like(p, math.nan)))
+            torch.testing.assert_close(nothing, right)
+
+
+@pytest.mark.parametrize("name", WITH_VALUE)
+def test_weights_are_the_derivative_of_the_value(name: str) -> None:
     """q f(p/q) by itself, whose derivative in p is f'(p/q), at a distance from p = q where f may not be smooth."""
     q = torch.tensor(0.3, dtype=torch.float64)
     for definition in members(name):
         for number in (0.01, 0.2, 0.6):
             p = torch.tensor(number, dtype=torch.float64, requires_grad=True)
-            value = _generated.value(definition, p.log()[None], q.log()[None])
-            (slope,) = torch.autograd.grad(value, p)
-            found = weight_at(definition, math.log(number), math.log(0.3))
+            (slope,) = torch.autograd.grad(closed_forms.value(definition, p.log()[None], q.log()[None]), p)
+            found = float(closed_forms.weight(definition, *at(math.log(number), math.log(0.3))))
             torch.testing.assert_close(found, float(number * slope), rtol=1e-9, atol=1e-12)
 
 
-def test_two_sides_are_joined_at_equality() -> None:
-    places = []
-
-    def sides(log_ratio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        places.append(log_ratio)
-        return 10 + log_ratio, 20 + log_ratio
-
-    at = torch.tensor([-3.0, -0.5, 0.0, 0.5, 3.0])
-    assert _generated.two_sided(sides)(at).tolist() == [7.0, 9.5, 20.0, 19.5, 17.0]
-    assert all(bool((place <= 0).all()) for place in places)
-
-
-@pytest.mark.parametrize("share", (1e-6, 0.3, 0.5, 0.7, 1 - 2.0**-20))
-@pytest.mark.parametrize("log_ratio", (0.0, -1e-9, -0.7, -30.0, -700.0))
-def test_log_mixture_keeps_its_digits(share: float, log_ratio: float) -> None:
-    with mpmath.workdps(60):
-        expected = float(mpmath.log1p(mpmath.mpf(share) * mpmath.expm1(mpmath.mpf(log_ratio))))
-    found = _generated.log_mixture(torch.tensor(log_ratio, dtype=torch.float64), share)
-    torch.testing.assert_close(float(found), expected, rtol=2e-15, atol=2e-16 * share)
-
-
-def test_the_crowded_nodes_integrate_what_is_steep_at_an_end() -> None:
-    nodes = _generated._double_exponential(1 / 24, 78)
-    assert nodes == _generated.CROWDED_NODES
-    for function, exact in (
-        (lambda x: 1.0, 1.0), (lambda x: x**2, 1 / 3), (lambda x: -math.log(x), 1.0),
-        (lambda x: 1 / (1e-4 + x), math.log1p(1e4)), (lambda x: x**60, 1 / 61),
-    ):  # fmt: skip
-        assert math.isclose(math.fsum(share * function(x) for x, share in nodes), exact, rel_tol=1e-13)
-
-
-@pytest.mark.parametrize("name", [name for name in _generated.DIVERGENCES if name != "js_printed"])
+@pytest.mark.parametrize("name", WITH_VALUE)
 def test_a_multiple_has_multiples_of_everything(name: str) -> None:
-    definition = _generated.DIVERGENCES[name]
-    tripled = _generated.scaled(definition, 3.0)
-    assert tripled.lean is None  # a plain form, which is that of the whole
-    logits = torch.tensor([[0.5, -1.0, 2.0], [1e-6, 0.0, -1e-6], [60.0, 0.0, 1.0]], dtype=torch.float64)
-    log_q = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64).log().expand(3, 3)
-    log_q = torch.where(logits.abs().amax(-1, keepdim=True) < 0.1, torch.log_softmax(-logits, -1), log_q)
+    logits = torch.tensor([[0.5, -1.0, 2.0], [60.0, 0.0, 1.0]], dtype=torch.float64)
+    log_q = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64).log().expand(2, 3)
     log_p = torch.log_softmax(logits, -1)
-    for function, first, rounding in (
-        (_generated.value, log_p, 0.0), (_generated.weight, log_p, 1e-12), (_generated.logit_gradient, logits, 1e-12)
-    ):  # fmt: skip
-        expected = 3 * function(definition, first, log_q)
-        rounding *= float(expected.abs().max())
-        torch.testing.assert_close(function(tripled, first, log_q), expected, rtol=1e-9, atol=rounding)
-
-
-def test_the_printed_weight_has_no_tails() -> None:
-    with pytest.raises(ValueError, match="js_printed belongs to no f-divergence, so it has no value"):
-        _generated.DIVERGENCES["js_printed"].tails(torch.zeros(1))
+    for definition in members(name):
+        tripled = closed_forms.scaled(definition, 3.0)
+        functions = (closed_forms.value, log_p), (closed_forms.weight, log_p), (closed_forms.logit_gradient, logits)
+        for function, first in functions:
+            expected = 3 * function(definition, first, log_q)
+            torch.testing.assert_close(function(tripled, first, log_q), expected, rtol=1e-12, atol=1e-13)
+        assert (tripled.at_zero, tripled.at_infinity) == (3 * definition.at_zero, 3 * definition.at_infinity)
 
 
 def test_the_printed_weight_refuses_a_value() -> None:
     with pytest.raises(ValueError, match="belongs to no"):
-        _generated.value(_generated.DIVERGENCES["js_printed"], torch.zeros(1), torch.zeros(1))
+        closed_forms.value(closed_forms.DIVERGENCES["js_printed"], torch.zeros(1), torch.zeros(1))
 
 
-def test_no_line_is_longer_than_the_projects_limit_and_the_header_forbids_edits() -> None:
-    text = GENERATED.read_text(encoding="utf-8")
-    assert "do not edit" in text.partition("import")[0]
-    assert "make generate" in text.partition("import")[0]
-    assert max(map(len, text.splitlines())) <= 120
+class TestGuidance:
+    """Every gradient is that of its score, by autograd in float64; the scores are written out here once more."""
 
+    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
+    labels = torch.tensor([0, 3, 6, 1, 1])
+    taus = (0.8, 0.5)
 
-@pytest.mark.parametrize("name", list(_generated.DIVERGENCES))
-def test_every_docstring_gives_formula_equation_and_source(name: str) -> None:
-    docstring = _generated.DIVERGENCES[name].slope_difference.__doc__ or ""
-    assert "w = " in docstring
-    assert ":eq:`eq-weight`" in docstring
-    assert "Source: " in docstring
+    def gradient(self, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        leaf = self.logits.clone().requires_grad_()
+        return torch.autograd.grad(function(leaf).sum(), leaf)[0]
+
+    def test_the_target(self) -> None:
+        q = closed_forms.label_smoothed_log_target(self.labels, 7, 0.9).exp()
+        expected = torch.full((5, 7), 0.1 / 7, dtype=torch.float64)
+        expected[range(5), self.labels] += 0.9
+        torch.testing.assert_close(q, expected)
+
+    def test_the_tempered_log_probability(self) -> None:
+        found = closed_forms.tempered_log_prob(self.logits, self.labels, *self.taus)
+        own = self.logits[range(5), self.labels]
+        torch.testing.assert_close(found, 0.8 * own - (0.5 * self.logits).exp().sum(-1).log())
+        found = closed_forms.tempered_gradient(self.logits, self.labels, *self.taus)
+        expected = self.gradient(lambda f: closed_forms.tempered_log_prob(f, self.labels, *self.taus))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
+
+    def test_the_entropy(self) -> None:
+        def entropy(f: torch.Tensor) -> torch.Tensor:
+            p = torch.softmax(f, -1)
+            return -(p * p.log()).sum(-1)
+
+        torch.testing.assert_close(
+            closed_forms.entropy_gradient(self.logits), self.gradient(entropy), rtol=0, atol=1e-13
+        )
+
+    def test_the_tilted_weights(self) -> None:
+        log_prob = torch.tensor([-1.0, -0.2, -3.0], dtype=torch.float64)
+        leaf = log_prob.clone().requires_grad_()
+        (expected,) = torch.autograd.grad((0.7 * leaf).exp().mean().log() / 0.7, leaf)
+        torch.testing.assert_close(closed_forms.tilted_weights(log_prob, 0.7), 3 * expected)
+
+    @pytest.mark.parametrize("name", ("rkl", "fkl", "js", "jeffreys", "pearson"))
+    def test_score_and_gradient(self, name: str) -> None:
+        definition, terms = closed_forms.DIVERGENCES[name], (0.6, 0.9, *self.taus, 0.3)
+        log_p = torch.log_softmax(self.logits, -1)
+        log_q = closed_forms.label_smoothed_log_target(self.labels, 7, 0.9)
+        score = closed_forms.guidance_score(definition, self.logits, self.labels, *terms)
+        tempered = closed_forms.tempered_log_prob(self.logits, self.labels, *self.taus)
+        entropy = -(log_p.exp() * log_p).sum(-1)
+        torch.testing.assert_close(score, tempered - 0.6 * closed_forms.value(definition, log_p, log_q) + 0.3 * entropy)
+        found = closed_forms.guidance_gradient(definition, self.logits, self.labels, *terms)
+        expected = self.gradient(lambda f: closed_forms.guidance_score(definition, f, self.labels, *terms))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+        guidance = fg.Guidance(name, alpha=0.6, epsilon=0.9, tau_joint=0.8, tau_marginal=0.5, entropy=0.3)
+        torch.testing.assert_close(guidance.logit_gradient(self.logits, self.labels), found, rtol=0, atol=1e-13)
+
+    def test_the_smooth_ece_loss(self) -> None:
+        p = torch.softmax(self.logits, -1)
+        confidence, top = p.max(-1)
+        expected = ((confidence - (top == self.labels).double()).square() + 0.01).sqrt().mean()
+        torch.testing.assert_close(closed_forms.smooth_ece_loss(self.logits, self.labels, 0.01), expected)
+        torch.testing.assert_close(fg.smooth_ece_loss(self.logits, self.labels, beta=0.01), expected)
+        found = closed_forms.smooth_ece_gradient(self.logits, self.labels, 0.01)
+        expected = self.gradient(lambda f: closed_forms.smooth_ece_loss(f, self.labels, 0.01))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)

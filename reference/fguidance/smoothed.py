@@ -20,8 +20,8 @@ def _exp(x: Tensor, factor: float) -> Tensor:
 
 
 def _put(x: Tensor, index: Tensor, own: Tensor | float) -> Tensor:
-    """x with the labels' entries replaced, in its memory; a compiler joins a comparison with what is around it."""
-    if torch.compiler.is_compiling():
+    """x with the labels' entries replaced, in its memory; by a comparison for compilers and transforms such as vmap."""
+    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
         return torch.where(torch.arange(x.shape[-1], device=x.device) == index, own, x)
     return x.scatter_(-1, index, own)
 
@@ -91,7 +91,8 @@ def _force(
     w = torch.addcmul(weight(p, log_p, rest), p, top, value=-1)
     w = _put(w, index, own - own_p * top)
     shared = w.sum(-1, keepdim=True)
-    return torch.where(w.isinf(), w, w - p * shared) if not divergence.bounded else w.addcmul_(p, shared, value=-1)
+    found = torch.addcmul(w, p, shared, value=-1)
+    return found if divergence.bounded else torch.where(w.isinf(), w, found)
 
 
 def differentiable(

@@ -11,7 +11,7 @@ from fguidance.divergence import Divergence
 from fguidance.symbolic import generator as symbolic
 from fguidance.symbolic import t
 from fguidance.symbolic.printed import ACCURACY, print_code
-from fguidance.timed import within
+from fguidance.time_limit import within
 
 SECONDS, SECONDS_FOR_CODE, ALTOGETHER = 0.8, 1.2, 2.6
 """Processor time for each property that SymPy may not find, and for the whole description."""

@@ -107,7 +107,7 @@ def derive(
     as_json: AsJson = False,
 ) -> None:
     """Derive weight, dual, limits, conjugate and stable code from a generator such as "(t-1)**2"."""
-    import fguidance.describe_text  # noqa: F401  before the clock runs
+    import fguidance.describe  # noqa: F401  before the clock runs
     from fguidance.time_limit import call_within
 
     text, given = generator.strip(), _numbers(parameters)
@@ -116,8 +116,7 @@ def derive(
 
 def _description(text: str, given: dict[str, float], as_json: bool) -> str:
     from fguidance import divergence, divergence_names
-    from fguidance.describe import describe
-    from fguidance.describe_text import as_text
+    from fguidance.describe import as_text, describe
 
     registered = text in divergence_names()
     found = describe(divergence(text, **given)) if registered else describe(text, given)

@@ -79,10 +79,7 @@ def conjugate_of(row: Row) -> sp.Expr | None:
     if row.name in UNSOLVED or member(row).has(sp.Abs):
         return None
     generator, s, x = member(row), sp.Symbol("s", real=True), sp.Symbol("x", positive=True)
-    try:
-        found = conjugate(generator)
-    except (NotImplementedError, TypeError):
-        return None
+    found = conjugate(generator)
     if found is None:
         return None
     top = sp.limit(sp.diff(generator, t), t, sp.oo)

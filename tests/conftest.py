@@ -10,8 +10,8 @@ import torch
 from hypothesis import HealthCheck, Phase, settings
 
 from fguidance import cli, describe
-from fguidance.deadline import OutOfTime
 from fguidance.symbolic import generator as symbolic
+from fguidance.time_limit import OutOfTime
 
 torch.set_num_threads(1)
 

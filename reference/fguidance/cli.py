@@ -107,17 +107,16 @@ def derive(
     as_json: AsJson = False,
 ) -> None:
     """Derive weight, dual, limits, conjugate and stable code from a generator such as "(t-1)**2"."""
-    import fguidance.describe_text  # noqa: F401  before the clock runs
-    from fguidance.forked import call_within
+    import fguidance.describe  # noqa: F401  before the clock runs
+    from fguidance.time_limit import call_within
 
     text, given = generator.strip(), _numbers(parameters)
-    print(call_within(SECONDS, lambda: _description(text, given, as_json), f"generator {text:.200}"))
+    print(call_within(SECONDS, f"generator {text:.200}", lambda: _description(text, given, as_json)))
 
 
 def _description(text: str, given: dict[str, float], as_json: bool) -> str:
     from fguidance import divergence, divergence_names
-    from fguidance.describe import describe
-    from fguidance.describe_text import as_text
+    from fguidance.describe import as_text, describe
 
     registered = text in divergence_names()
     found = describe(divergence(text, **given)) if registered else describe(text, given)
@@ -169,16 +168,23 @@ def _checked(specifications: Sequence[str], parameters: dict[str, float], option
 
 
 def _source(text: str, parameters: dict[str, float]) -> "Divergence | Any":
+    import fguidance.symbolic.numerical  # noqa: F401  before the clock runs
     from fguidance import Divergence, divergence, divergence_names
     from fguidance.testing.specification import resolve
+    from fguidance.time_limit import call_within
 
     source = resolve(text)
+    if type(source) is not str:  # of a stranger nothing else is asked
+        if parameters:
+            raise BadInputError(f"{text} takes no --parameter: only registered families and formulas do")
+        return source
+    if source in divergence_names():
+        return divergence(source, **parameters) if parameters else source
+    call_within(  # the first time where it can be ended, even in a single call into C
+        2 * SECONDS, f"generator {text:.200}", lambda: Divergence.from_generator(source, parameters=parameters).label
+    )
     if not parameters:
         return source
-    if not isinstance(source, str):
-        raise BadInputError(f"{text} takes no --parameter: only registered families and formulas do")
-    if source in divergence_names():
-        return divergence(source, **parameters)
     given = ", ".join(f"{name}={number:g}" for name, number in parameters.items())
     return Divergence.from_generator(source, f"{source} with {given}", parameters)
 

@@ -18,10 +18,9 @@ from mpmath import mpf
 from sympy.codegen.rewriting import expm1_opt, log1p_opt, optimize
 from sympy.core.cache import clear_cache
 
-from fguidance.deadline import OutOfTime, TimeLimitError
 from fguidance.symbolic.evaluate import MPMATH, evaluate
 from fguidance.symbolic.parsing import in_t, parse_generator, t
-from fguidance.timed import Result, within
+from fguidance.time_limit import OutOfTime, Result, TimeLimitError, within
 
 log_ratio = sp.Symbol("log_ratio", real=True)
 ENDS = (sp.Integer(0), sp.oo)

@@ -5,7 +5,9 @@ The text stands alone. It is printed for a reader and is never executed here.
 
 import sympy as sp
 from sympy.codegen.cfunctions import expm1, log1p
+from sympy.codegen.rewriting import expm1_opt, optimize
 from sympy.printing.numpy import NumPyPrinter
+from sympy.printing.precedence import PRECEDENCE
 
 from fguidance.closed_forms import NODES
 from fguidance.symbolic import forms, generator
@@ -13,9 +15,9 @@ from fguidance.symbolic.generator import log_ratio
 from fguidance.symbolic.parsing import t
 
 ACCURACY = (
-    "Relative error of each weight, and of each share in the value, below (128 + 8 |u|) units in the last place "
-    "of float64 and float32, u = log p - log q, for |u| up to 300, log-probabilities above -320, and results inside "
-    "the range of the dtype. Where f holds an exponential of t, |u| up to 3. "
+    "Measured on 28 generators against 300 digits, for u = log p - log q up to 300 in size and log-probabilities above "
+    "-320 in float64, -80 in float32: each weight is within 32 units in the last place of max(|weight|, p), and each "
+    "share in the value within 64 of itself. Where f holds an exponential of t, |u| up to 3. "
     "A generator that turns within less than |u| = 0.4 of t = 1 may lose digits of the value there."
 )
 _NODES = """
@@ -25,11 +27,17 @@ NODES = (  # Gauss-Legendre quadrature on [0, 1]: positions and weights
 """
 _POWER = """
 def _power(p, q, u, a):
-    \"\"\"q (p/q)^a; from u, whose rounding the power enlarges, only where p or q is subnormal.\"\"\"
-    above, below = {m}.where(u > 0, u, 0 * u), {m}.where(u < 0, u, 0 * u)
-    far = {m}.where(u > 0, p * {m}.exp((a - 1) * above), q * {m}.exp(a * below))
-    inside = {m}.minimum(p, q) > {m}.finfo(p.dtype).tiny
+    \"\"\"q (p/q)^a; from u, whose rounding the power enlarges, only where the other way leaves the range.\"\"\"
+    half = {m}.exp({m}.where(u > 0, (a - 1) * u, a * u) / 2)
+    far = {m}.where(u > 0, p, q) * half * half
+    info = {m}.finfo(p.dtype)
+    inside = ({m}.minimum(p, q) > info.tiny) & (abs(a * u) < {m}.log(p * 0 + info.max))
     return {m}.where(inside, q * {m}.where(inside, p / q, 1 + 0 * p) ** a, far)
+"""
+_SOFTPLUS = """
+def _softplus(x):
+    \"\"\"log(1 + e^x).\"\"\"
+    return {m}.where(x > 0, x, 0 * x) + {m}.log1p({m}.exp(-abs(x)))
 """
 _TERMWISE = """
 def _weight(p, q, u):
@@ -84,17 +92,17 @@ class _Printer(NumPyPrinter):  # type: ignore[misc]
             return repr(float(expression))
         if isinstance(expression, expm1 | log1p):
             return f"numpy.{type(expression).__name__}({self._print(expression.args[0])})"
-        if isinstance(expression, forms.Power):
-            return f"_power({', '.join(map(self._print, expression.args))})"
+        if isinstance(expression, forms.Power | forms.Softplus):
+            return f"_{type(expression).__name__.lower()}({', '.join(map(self._print, expression.args))})"
+        if isinstance(expression, forms.Over):
+            return "({}/{})".format(*(self.parenthesize(part, PRECEDENCE["Pow"]) for part in expression.args))
+        if isinstance(expression, forms.Sigmoid):
+            return f"(1/(1 + numpy.exp({self._print(-expression.args[0])})))"
         return str(super()._print(expression, **settings))
 
 
 def _print(expression: sp.Expr, module: str, symbol: sp.Symbol = forms.u, name: str = "u") -> str:
-    plain = expression.replace(forms.Softplus, lambda x: sp.Max(x, 0) + log1p(sp.exp(-sp.Abs(x))))
-    for function in (forms.Sigmoid, forms.Over):
-        plain = plain.replace(function, forms.MEANINGS[function])
-    plain = plain.replace(sp.Max, lambda x, zero: (x + sp.Abs(x)) / 2).subs(symbol, sp.Symbol(name))
-    return str(_Printer().doprint(plain)).replace("numpy.", f"{module}.")
+    return str(_Printer().doprint(expression.subs(symbol, sp.Symbol(name)))).replace("numpy.", f"{module}.")
 
 
 def _array(expression: sp.Expr, module: str) -> str:
@@ -135,9 +143,10 @@ def print_code(source: sp.Expr, module: str) -> str:
     else:
         weight, value = _print(form.weight, module), _print(form.value, module)
         body = _TERMWISE.format(weight=weight, gauge=float(form.gauge), value=value)
-    helper = _POWER.format(m=module) if "_power(" in body else ""
+    helpers = {"_power(": _POWER, "_softplus(": _SOFTPLUS}
+    helper = "\n".join(text.format(m=module) for name, text in helpers.items() if name in body)
     radius = 1.0 if form is None else float(form.radius)
-    bend = _print(forms.bend_of(source), module)
+    bend = _print(optimize(forms.bend_of(source), (expm1_opt,)), module)
     text = _TEXT.format(m=module, generator=source, radius=radius, bend=bend)
     nodes = ((node, share) for x, share in NODES for node in (x, 1 - x))
     table = _NODES.format(nodes="\n".join(f"    ({node!r}, {share!r})," for node, share in nodes))

@@ -1,5 +1,6 @@
 """The hand-written frame of `fguidance.closed_forms`; each `printed(...)` becomes the formula that a claim proves."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -53,7 +54,7 @@ def scaled(divergence: Divergence, factor: float) -> Divergence:
 
 def softplus(x: Tensor) -> Tensor:
     """log(1 + e^x), without overflow."""
-    return x.clamp_min(0) + torch.log1p(torch.exp(-x.abs()))
+    return torch.nn.functional.softplus(x, threshold=40)
 
 
 def relative_power(x: Tensor, a: float) -> Tensor:
@@ -94,8 +95,9 @@ def value(divergence: Divergence, log_p: Tensor, log_q: Tensor) -> Tensor:
     if divergence.bend is not None:
         near = u.clamp(-divergence.radius, divergence.radius)
         terms = torch.where(near == u, q * integrated(divergence.bend, near), terms)
-    terms = torch.where(u < -FAR / 2, q * divergence.at_zero, terms)
-    return torch.where(u > FAR / 2, p * divergence.at_infinity, terms).sum(-1)
+    for gone, mass, limit in ((u < -FAR / 2, q, divergence.at_zero), (u > FAR / 2, p, divergence.at_infinity)):
+        terms = terms.masked_fill(gone, limit) if limit == math.inf else torch.where(gone, mass * limit, terms)
+    return terms.sum(-1)
 
 
 def integrated(bend: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
@@ -114,7 +116,7 @@ def logit_gradient(divergence: Divergence, logits: Tensor, log_q: Tensor) -> Ten
     (:eq:`eq-pivot`): no 1 - p_k is formed, and the digits stay however close p is to one-hot.
     """
     top, k = logits.max(-1, keepdim=True)
-    centred = logits - top
+    centred = (logits - top).clamp_min(-FAR)  # finite, even between the largest floats
     rounded = centred - logits
     lost = (logits - (centred - rounded)) - (top + rounded)  # what rounding took from the difference
     powers = torch.exp(centred) * (1 + lost.clamp(-1, 1))
@@ -123,6 +125,7 @@ def logit_gradient(divergence: Divergence, logits: Tensor, log_q: Tensor) -> Ten
     p = (powers / (1 + rest)).clamp_min(torch.finfo(logits.dtype).tiny)
     w = divergence.weight(p, q, u)
     w = (w - p * (w / p).gather(-1, k)).scatter(-1, k, 0)
+    w = w.masked_fill(w.isnan(), 0)  # the difference of two infinities
     total = w.sum(-1, keepdim=True)
     return torch.where(w.isinf(), w, printed("logit_gradient"))
 

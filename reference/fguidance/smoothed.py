@@ -82,8 +82,10 @@ def _force(
     top = torch.where(is_top, own * total, weight(1 / total, -log_total, rest) * total)
     w = torch.addcmul(weight(p, log_p, rest), p, top, value=-1)
     w = w.scatter_(-1, index, own - own_p * top)
-    shared = w.sum(-1, keepdim=True)
-    return torch.where(w.isinf(), w, w - p * shared) if not divergence.bounded else w.addcmul_(p, shared, value=-1)
+    if divergence.bounded:
+        return w.addcmul_(p, w.sum(-1, keepdim=True), value=-1)
+    w = w.masked_fill_(w.isnan(), 0)  # the difference of two infinities
+    return torch.where(w.isinf(), w, w - p * w.sum(-1, keepdim=True))
 
 
 def differentiable(

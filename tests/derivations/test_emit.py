@@ -1,174 +1,190 @@
-"""What is emitted is what is committed, and nothing false can be emitted."""
+"""What is emitted is what is committed, nothing false can be emitted, and a changed formula or frame does not pass."""
 
-import dataclasses
-from collections.abc import Callable
+import importlib.util
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import mpmath
 import pytest
 import sympy as sp
+import torch
 
-from derivations import divergences, emit
-from fguidance import _generated, symbolic
+from derivations import emit, printer
+from derivations.divergences import DIVERGENCES, JS_PRINTED, Row, exponent
+from fguidance import catalogue, closed_forms
+from fguidance.symbolic.forms import Form, p, q, u, written_out
+from fguidance.symbolic.parsing import t
+from tests.test_closed_forms import CHECKS
 
-ROWS = {row.name: row for row in divergences.DIVERGENCES}
-UNFORMED = [row for row in ROWS.values() if row.family is None and row.form is None]
-PLAIN = [row for row in UNFORMED if symbolic.pieces(row.generator) is not None]
-GENERAL = [row for row in UNFORMED if symbolic.pieces(row.generator) is None]
-FORMED = [name for name, row in ROWS.items() if row.form is not None and row.family is not None]
-every_row = pytest.mark.parametrize("row", PLAIN, ids=lambda row: row.name)
-
-
-def test_the_committed_reference_is_what_is_emitted() -> None:
-    assert Path(_generated.__file__).read_text(encoding="utf-8") == emit.reference_text()
-
-
-def test_emission_is_the_same_twice() -> None:
-    assert emit.reference_text() == emit.reference_text()
+ROOT = Path(__file__).parents[2]
+ROWS = {row.name: row for row in DIVERGENCES}
+FORMS = {n: emit.form_of(r) for n, r in ROWS.items() if r.family is None or r.family.as_alpha is None or n == "alpha"}
+SWAPPED = {p: q, q: p, u: -u}
 
 
-def changed(piece: symbolic.Piece, index: int, value: sp.Expr) -> symbolic.Piece:
-    arguments = (*piece.arguments[:index], value, *piece.arguments[index + 1 :])
-    return dataclasses.replace(piece, arguments=arguments)
+@pytest.fixture(scope="module")
+def emitted() -> str:
+    return emit.reference_text()
 
 
-@every_row
-def test_pieces_are_proved(row: divergences.Row) -> None:
-    emit.prove_pieces(row.name, row.generator, symbolic.pieces(row.generator))
+def test_the_committed_files_are_what_is_emitted(emitted: str) -> None:
+    assert Path(closed_forms.__file__).read_text(encoding="utf-8") == emitted
+    assert Path(catalogue.__file__).read_text(encoding="utf-8") == emit.catalogue_text()
 
 
-@every_row
-def test_a_piece_with_another_coefficient_is_refused(row: divergences.Row) -> None:
-    first, *rest = symbolic.pieces(row.generator)
-    for coefficient in (2 * first.arguments[0], -first.arguments[0]):
-        with pytest.raises(emit.EmissionFailed, match=row.name):
-            emit.prove_pieces(row.name, row.generator, (changed(first, 0, coefficient), *rest))
+def lines_of_code(text: str) -> int:
+    """Lines that hold a token of code, counted by Python's own tokenizer."""
+    found: set[int] = set()
+    other = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in other and not token.string.startswith('"""'):
+            found.update(range(token.start[0], token.end[0] + 1))
+    return len(found)
 
 
-@pytest.mark.parametrize("row", [row for row in PLAIN if row.name != "fkl"], ids=lambda row: row.name)
-def test_a_piece_with_another_power_or_shift_is_refused(row: divergences.Row) -> None:
-    first, *rest = sorted(symbolic.pieces(row.generator), key=lambda piece: -len(piece.arguments))
-    with pytest.raises(emit.EmissionFailed, match=row.name):
-        emit.prove_pieces(row.name, row.generator, (changed(first, 1, first.arguments[1] + 1), *rest))
+def test_the_header_counts(emitted: str) -> None:
+    lines, printed, frame = map(int, re.findall(r"(\d+) (?:lines of code|are)", emitted)[:3])
+    rows = emitted[emitted.index("def rkl()") : emitted.index("DIVERGENCES: dict")]
+    formulas = re.findall(r'printed\("', (ROOT / "derivations" / "frame.py").read_text(encoding="utf-8"))
+    assert (lines, printed, frame) == (lines_of_code(emitted), lines_of_code(rows) + len(formulas), lines - printed)
 
 
-@every_row
-def test_a_missing_or_a_repeated_piece_is_refused(row: divergences.Row) -> None:
-    pieces = symbolic.pieces(row.generator)
-    for wrong in (pieces[1:], (*pieces, pieces[0])):
-        with pytest.raises(emit.EmissionFailed, match=row.name):
-            emit.prove_pieces(row.name, row.generator, wrong)
+def altered(form: Form) -> Iterator[Form]:
+    """A wrong sign, a wrong factor, another power and p for q, in each part and each of its cases."""
+    for part in ("weight", "gauge", "value", "bend"):
+        found = getattr(form, part)
+        cases = found.args if isinstance(found, sp.Piecewise) else ((found, sp.true),)
+        for number, (case, condition) in enumerate(() if found is None else cases):
+            in_ratio = {"gauge": [case + 1], "bend": [case * sp.exp(u)]}
+            wrong = [-case, 2 * case, *in_ratio.get(part, [case * p / q, case.subs(SWAPPED, simultaneous=True)])]
+            for change in wrong:
+                pieces = [*cases[:number], (change, condition), *cases[number + 1 :]]
+                if not is_same(change, case):
+                    yield replace(form, **{part: sp.Piecewise(*pieces) if len(cases) > 1 else change})
 
 
-def test_pieces_of_another_divergence_are_refused() -> None:
-    for row in PLAIN:
-        for other in PLAIN:
-            if row is not other:
-                with pytest.raises(emit.EmissionFailed):
-                    emit.prove_pieces(row.name, row.generator, symbolic.pieces(other.generator))
+def is_same(first: sp.Expr, second: sp.Expr) -> bool:
+    """Whether two parts agree at a place, as those of a symmetric divergence do with p and q exchanged."""
+    gap = written_out(first - second)
+    place = {symbol: sp.Float("0.3", 30) for symbol in gap.free_symbols - {t}}
+    return bool(abs(sp.N(gap.subs(t, sp.Float("2.5", 30)).subs(u, 1).subs(place))) < 1e-12)
 
 
-def test_the_rows_without_pieces_are_those_known() -> None:
-    known = {"lin_k_reverse", "vajda_chi4", "arithmetic_geometric", "perimeter", "exponential"}
-    assert {row.name for row in GENERAL} == known
+@pytest.mark.parametrize("name", FORMS)
+def test_an_altered_part_is_refused(name: str) -> None:
+    found = list(altered(FORMS[name]))
+    assert len(found) >= 5
+    for form in found:
+        with pytest.raises(emit.EmissionFailed, match=f"^{name}: "):
+            emit.prove(ROWS[name], form)
 
 
-@pytest.mark.parametrize("row", GENERAL, ids=lambda row: row.name)
-@pytest.mark.parametrize("part", ("value", "derivative"))
-@pytest.mark.parametrize("side", (0, 1))
-def test_a_wrong_side_of_a_general_slope_is_refused(row: divergences.Row, part: str, side: int) -> None:
-    scaled = symbolic.scaled_slope(row.generator)
-    sides = list(getattr(scaled, part))
-    sides[side] = 2 * sides[side]
-    with pytest.raises(emit.EmissionFailed, match=row.name):
-        emit.prove_slope(row.name, row.generator, dataclasses.replace(scaled, **{part: tuple(sides)}))
+def with_family(name: str, **changes: Any) -> Row:
+    return replace(ROWS[name], family=replace(ROWS[name].family, **changes))
 
 
-def altered(row: divergences.Row, **changes: object) -> divergences.Row:
-    return dataclasses.replace(row, family=dataclasses.replace(row.family, **changes))
+def with_stated(name: str, **changes: Any) -> Row:
+    return replace(ROWS[name], stated=replace(ROWS[name].stated, **changes))
 
 
-@pytest.mark.parametrize("name", ("amari", "cressie_read", "tsallis"))
-@pytest.mark.parametrize("index", (0, 1))
-def test_another_multiple_of_the_alpha_family_is_refused(name: str, index: int) -> None:
-    member = list(ROWS[name].family.as_alpha)
-    member[index] = member[index] + 1
-    with pytest.raises(emit.EmissionFailed, match=name):
-        emit._emit_family(altered(ROWS[name], as_alpha=tuple(member)))
+def other_ends(name: str) -> list[Row]:
+    first, last = ROWS[name].stated.limits
+    return [with_stated(name, limits=ends) for ends in ((2 * first, last), (first, -last), (last, first))]
 
 
-def reformed(row: divergences.Row, **changes: object) -> divergences.Row:
-    return dataclasses.replace(row, form=dataclasses.replace(row.form, **changes))
+WRONG_ROWS = [
+    *(with_family(name, as_alpha=(factor + plus, order + 1 - plus))
+      for name in ("amari", "cressie_read", "tsallis") for plus in (0, 1)
+      for factor, order in [ROWS[name].family.as_alpha]),
+    *other_ends("skewed_js"), *other_ends("skewed_rkl"),
+    replace(ROWS["puri_vincze"], slope=2 * ROWS["puri_vincze"].slope),
+    replace(ROWS["puri_vincze"], slope=ROWS["puri_vincze"].slope.subs(exponent, exponent + 1)),
+    replace(ROWS["osterreicher_vajda"], slope=-ROWS["osterreicher_vajda"].slope),
+    replace(ROWS["alpha"], generator=2 * ROWS["alpha"].generator),
+    replace(ROWS["total_variation"], generator=sp.Abs(t - 1) / 2 + t - 1),
+    replace(ROWS["total_variation"], generator=sp.Max(0, t - 1)),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FORMED)
-def test_other_pieces_or_tails_of_a_family_are_refused(name: str) -> None:
-    form = ROWS[name].form
-    (piece,), tails = form.pieces, form.tails
-    wrong = [{"pieces": (changed(piece, 0, 2 * piece.arguments[0]),)}]
-    wrong += [{"pieces": (changed(piece, last, sp.S(3)),)} for last in range(1, len(piece.arguments))]
-    wrong += [{"tails": (2 * tails[0], tails[1])}, {"tails": (tails[0], 2 * tails[1])}]
-    wrong += [{"near": 2 * form.near}] if form.near is not None else []
-    wrong += [{"limits": (2 * form.limits[0], form.limits[1])}] if form.limits is not None else []
-    for changes in wrong:
-        with pytest.raises(emit.EmissionFailed, match=name):
-            emit._emit_family(reformed(ROWS[name], **changes))
+@pytest.mark.parametrize("row", WRONG_ROWS, ids=lambda row: row.name)
+def test_an_altered_row_is_refused(row: Row) -> None:
+    with pytest.raises(emit.EmissionFailed, match=f"^{row.name}: "):
+        emit._row(row)
 
 
-def test_other_numbers_for_total_variation_are_refused() -> None:
-    row = ROWS["total_variation"]
-    (piece,) = row.form.pieces
-    tails = row.form.tails
-    wrong = [{"tails": (2 * tails[0], tails[1])}, {"tails": (tails[0], 2 * tails[1])}, {"near": 2 * row.form.near}]
-    for changes in (*wrong, {"pieces": (changed(piece, 0, sp.S.One),)}):
-        with pytest.raises(emit.EmissionFailed, match="total_variation"):
-            emit._emit_row(reformed(row, **changes))
-
-
-def test_a_slope_that_is_shifted_on_one_side_of_a_kink_is_refused() -> None:
-    t = symbolic.t
-    with pytest.raises(emit.EmissionFailed, match="shifted"):
-        emit.prove_pieces("shifted", sp.Abs(t - 1) / 2 + t, ROWS["total_variation"].form.pieces)
-
-
-def test_a_term_that_falls_on_one_side_is_refused() -> None:
-    family = ROWS["puri_vincze"].family
-    falling = symbolic.Piece("sign_difference", (-sp.S.One,), -sp.S.One)
-    softly_falling = symbolic.Piece("soft_sign_difference", (-sp.S.One, divergences.width), -sp.S.One)
-    assert not emit.increases(family, falling)
-    assert not emit.increases(ROWS["softened_total_variation"].family, softly_falling)
-
-
-Ends = tuple[sp.Expr, sp.Expr]
-
-
-@pytest.mark.parametrize("wrong", [
-    lambda tails, growth: ((2 * tails[0], tails[1]), growth),
-    lambda tails, growth: ((tails[0], 2 * tails[1]), growth),
-    lambda tails, growth: (tails, (growth[0] + symbolic.log_ratio, growth[1])),
-    lambda tails, growth: (tails, (growth[0], -growth[1] or symbolic.log_ratio)),
-], ids=("not f", "not the dual", "grown at 0", "grown at infinity"))  # fmt: skip
-def test_other_tails_are_refused(monkeypatch: pytest.MonkeyPatch, wrong: Callable[[Ends, Ends], Any]) -> None:
-    right = symbolic.scaled_tails
-    monkeypatch.setattr(symbolic, "scaled_tails", lambda generator: wrong(*right(generator)))
-    with pytest.raises(emit.EmissionFailed):
-        emit.reference_text()
-
-
-def test_a_wrong_printed_weight_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = dataclasses.replace(divergences.JS_PRINTED, weight=-divergences.JS_PRINTED.weight)
-    monkeypatch.setattr(emit, "JS_PRINTED", row)
+def test_a_wrong_printed_weight_is_refused() -> None:
     with pytest.raises(emit.EmissionFailed, match="js_printed"):
-        emit.reference_text()
+        emit._printed(replace(JS_PRINTED, weight=-JS_PRINTED.weight))
 
 
-def test_a_wrong_alpha_slope_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emit, "ALPHA_SLOPE", 2 * divergences.ALPHA_SLOPE)
-    with pytest.raises(emit.EmissionFailed, match="alpha"):
-        emit.reference_text()
+def loaded(path: Path, text: str) -> ModuleType:
+    path.write_text(text, encoding="utf-8")
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
-def test_write_puts_every_file_under_the_root(tmp_path: Path) -> None:
-    written = emit.write(tmp_path)
-    assert all(path.is_relative_to(tmp_path) and path.stat().st_size for path in written)
-    assert {path.name for path in written} >= {"_generated.py", "divergences.md", "ledger.md"}
+# What the emitted text has, what it is changed to, and the check that notices.
+CHANGES = [
+    (f"return {printer.formula(name)}", f"return 2 * ({printer.formula(name)})", check)
+    for name, check in (("tempered", "tempered"), ("tempered_gradient", "tempered"), ("entropy_gradient", "entropy"),
+                        ("tilted_weights", "tilted"), ("smooth_ece_gradient", "smooth_ece"))
+] + [
+    (f"torch.log({printer.formula('target')})", f"torch.log(0.5 * ({printer.formula('target')}))", "target"),
+    (printer.formula("logit_gradient"), "w - total", "logit_gradient"),
+    (printer.formula("score"), "alpha*distance + log_prob", "score"),
+    (printer.formula("score_gradient"), "alpha*force + one_hot*tau_joint", "guidance_gradient"),
+    (printer.formula("smooth_ece"), "torch.sqrt(beta + confidence - correct)", "smooth_ece"),
+    (").mean()", ").sum()", "smooth_ece"),
+    ("- entropy * (torch.exp", "+ entropy * (torch.exp", "score"),
+    ("score_gradient + entropy *", "score_gradient - entropy *", "guidance_gradient"),
+    ("gather(-1, labels.long()", "gather(-1, 0 * labels.long()", "tempered"),
+    ("softplus(x, threshold=40)", "softplus(x, threshold=1)", "softplus"),
+    ("w - p * (w / p).gather", "w + p * (w / p).gather", "logit_gradient"),
+    ("return u * total", "return total", "value"),
+    ("gauge=factor * divergence.gauge", "gauge=divergence.gauge", "scaled"),
+    ("at_zero=factor * divergence.at_zero", "at_zero=divergence.at_zero", "scaled"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "check"), CHANGES)
+def test_a_changed_formula_or_frame_is_noticed(old: str, new: str, check: str, emitted: str, tmp_path: Path) -> None:
+    assert old in emitted
+    CHECKS[check](closed_forms)
+    changed = loaded(tmp_path / "changed.py", emitted.replace(old, new))
+    with pytest.raises(AssertionError):
+        CHECKS[check](changed)
+
+
+QUARTIC = '    Row("quartic_root", "the quartic root\'s", (t ** sp.Rational(1, 4) - 1) ** 2, "ours"),\n'
+
+
+def test_a_new_row_is_all_that_a_new_divergence_needs(tmp_path: Path) -> None:
+    for folder in ("derivations", "reference"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    table = tmp_path / "derivations" / "divergences.py"
+    head = "DIVERGENCES: tuple[Row, ...] = (\n"
+    table.write_text(table.read_text(encoding="utf-8").replace(head, head + QUARTIC), encoding="utf-8")
+    path = os.pathsep.join(map(str, (tmp_path / "reference", tmp_path)))
+    command = [sys.executable, "-m", "derivations", "--root", "out"]
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True)
+    text = (tmp_path / "out/reference/fguidance/closed_forms.py").read_text(encoding="utf-8")
+    module = loaded(tmp_path / "emitted.py", text)
+    log_p, log_q = (torch.tensor(x, dtype=torch.float64).log() for x in ([0.2, 0.5, 0.3], [0.6, 0.1, 0.3]))
+    found = module.weight(module.DIVERGENCES["quartic_root"], log_p, log_q)
+    exact = []
+    for a, b in zip(log_p.tolist(), log_q.tolist(), strict=True):
+        slope = mpmath.diff(lambda x: (mpmath.root(x, 4) - 1) ** 2, mpmath.exp(a - b))
+        exact.append(float(mpmath.exp(a) * slope))
+    torch.testing.assert_close(found, torch.tensor(exact, dtype=torch.float64), rtol=1e-12, atol=1e-14)

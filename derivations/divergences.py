@@ -297,7 +297,7 @@ DIVERGENCES: tuple[Row, ...] = (
         Family(exponent, sp.Rational(3, 2), sp.S.One, HIGH / 2),
         Stated(
             always(p * sp.sign(u) * sp.Abs(SHARE) ** (exponent - 1) * (exponent - (exponent - 1) * SHARE) / 2),
-            always(sp.Abs(GAP) * sp.Abs(SHARE) ** (exponent - 1) / 2),
+            always((p + q) * sp.Abs(SHARE) ** exponent / 2),
             is_precise=True,
             is_smooth=exponent >= 2,
         ),

@@ -54,7 +54,7 @@ def scaled(divergence: Divergence, factor: float) -> Divergence:
 
 def softplus(x: Tensor) -> Tensor:
     """log(1 + e^x), without overflow."""
-    return x.clamp_min(0) + torch.log1p(torch.exp(-x.abs()))
+    return torch.nn.functional.softplus(x, threshold=40)
 
 
 def relative_power(x: Tensor, a: float) -> Tensor:
@@ -95,9 +95,8 @@ def value(divergence: Divergence, log_p: Tensor, log_q: Tensor) -> Tensor:
     if divergence.bend is not None:
         near = u.clamp(-divergence.radius, divergence.radius)
         terms = torch.where(near == u, q * integrated(divergence.bend, near), terms)
-    for beyond, factor, limit in ((u < -FAR / 2, q, divergence.at_zero), (u > FAR / 2, p, divergence.at_infinity)):
-        infinite = limit == math.inf  # filled in, for the derivative of 0 * inf would be NaN
-        terms = terms.masked_fill(beyond, limit) if infinite else torch.where(beyond, factor * limit, terms)
+    for gone, mass, limit in ((u < -FAR / 2, q, divergence.at_zero), (u > FAR / 2, p, divergence.at_infinity)):
+        terms = terms.masked_fill(gone, limit) if limit == math.inf else torch.where(gone, mass * limit, terms)
     return terms.sum(-1)
 
 
@@ -126,6 +125,7 @@ def logit_gradient(divergence: Divergence, logits: Tensor, log_q: Tensor) -> Ten
     p = (powers / (1 + rest)).clamp_min(torch.finfo(logits.dtype).tiny)
     w = divergence.weight(p, q, u)
     w = (w - p * (w / p).gather(-1, k)).scatter(-1, k, 0)
+    w = w.masked_fill(w.isnan(), 0)  # the difference of two infinities
     total = w.sum(-1, keepdim=True)
     return torch.where(w.isinf(), w, printed("logit_gradient"))
 

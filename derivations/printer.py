@@ -64,6 +64,7 @@ class FormPrinter(TorchPrinter):  # type: ignore[misc]
 def torch_source(expression: sp.Expr) -> str:
     """The expression as PyTorch source, in the names of its symbols."""
     text = str(FormPrinter({"fully_qualified_modules": True}).doprint(expression))
+    text = re.sub(r"\(\(([^()]*)\)\)", r"(\1)", text)
     return re.sub(r"(?<!\w)\((\d+\.\d+)\)(?=[*/])", r"\1", text)
 
 

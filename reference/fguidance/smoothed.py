@@ -90,8 +90,9 @@ def _force(
     top = torch.where(is_top, own * total, weight(1 / total, -log_total, rest) * total)
     w = torch.addcmul(weight(p, log_p, rest), p, top, value=-1)
     w = _put(w, index, own - own_p * top)
-    shared = w.sum(-1, keepdim=True)
-    found = torch.addcmul(w, p, shared, value=-1)
+    if not divergence.bounded:
+        w = w.masked_fill(w.isnan(), 0)  # the difference of two infinities
+    found = torch.addcmul(w, p, w.sum(-1, keepdim=True), value=-1)
     return found if divergence.bounded else torch.where(w.isinf(), w, found)
 
 

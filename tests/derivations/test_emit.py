@@ -50,7 +50,7 @@ def wrong(row: Row) -> Iterator[forms.Form]:
     for change in (lambda part: 2 * part, lambda part: -part, lambda part: part + forms.q / 7):
         yield dataclasses.replace(form, weight=each(form.weight, change))
         yield dataclasses.replace(form, value=each(form.value, change))
-    yield dataclasses.replace(form, weight=each(form.weight, lambda part: part.subs({forms.p: 2 * forms.p})))
+    yield dataclasses.replace(form, value=each(form.value, lambda part: part.subs({forms.q: 2 * forms.q})))
     yield dataclasses.replace(form, gauge=each(form.gauge, lambda part: part + sp.Rational(1, 9)))
     if form.bend is not None:
         yield dataclasses.replace(form, bend=2 * form.bend)

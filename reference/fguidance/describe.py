@@ -100,7 +100,7 @@ def describe(source: "str | sp.Expr | Divergence", parameters: Mapping[str, floa
     """
     find = _budget(ALTOGETHER)
     if not isinstance(source, Divergence):
-        generator = symbolic.as_generator(source, parameters)
+        generator = symbolic.as_generator(source, parameters, kinks=True)
     elif source.generator is not None:
         generator = source.generator
     else:
@@ -123,7 +123,7 @@ def describe(source: "str | sp.Expr | Divergence", parameters: Mapping[str, floa
         weight_is_bounded=bool(ends[1].is_finite and saturation.is_finite) if known else None,
         saturation_exponent=exponent,
         largest_value=None if ends is None else sp.oo if sp.oo in ends else find(lambda: sp.simplify(sum(ends))),
-        curvature=curvature if curvature is not None and curvature.is_comparable else None,
+        curvature=curvature if curvature is not None and curvature.is_comparable and curvature.is_finite else None,
         conjugate_range=find(lambda: slope_range(generator)),
         torch=find(lambda: print_code(generator, "torch"), SECONDS_FOR_CODE),
         numpy=find(lambda: print_code(generator, "numpy"), SECONDS_FOR_CODE),

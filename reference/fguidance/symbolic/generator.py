@@ -7,6 +7,7 @@ exponent, and the slope over what it grows like.
 
 import functools
 import itertools
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from sympy.codegen.rewriting import expm1_opt, log1p_opt, optimize
 from sympy.core.cache import clear_cache
 
 from fguidance.symbolic.evaluate import MPMATH, evaluate
+from fguidance.symbolic.kinks import SAME, jump, smooth_parts
 from fguidance.symbolic.parsing import in_t, parse_generator, t
 from fguidance.time_limit import OutOfTime, Result, TimeLimitError, within
 
@@ -30,15 +32,13 @@ ROUNDING = 1e-15
 """What floating-point numbers, in a SymPy expression or as parameters, may leave of f(1); text is exact."""
 
 
-def as_generator(
-    source: str | sp.Expr, parameters: Mapping[str, float] | None = None, kinks: bool = False
-) -> sp.Expr:
+def as_generator(source: str | sp.Expr, parameters: Mapping[str, float] | None = None, kinks: bool = False) -> sp.Expr:
     """A checked generator in the symbol t.
 
     Args:
         source: text for `parse_generator`, or a SymPy expression in exactly one symbol.
         parameters: values of further names that the text may use.
-        kinks: whether f' may jump, as that of abs(t - 1) does; nothing is derived from such a generator.
+        kinks: whether f' may jump, as that of abs(t - 1) does.
 
     Returns:
         f(t), an expression in t that passes `check_generator`.
@@ -71,7 +71,7 @@ def derived_from(
         ValueError: as `as_generator`, or what `derive` does is too much for SymPy or takes too long.
     """
     began = time.thread_time()
-    generator = as_generator(source, parameters)
+    generator = as_generator(source, parameters, kinks=True)
     left = SECONDS - (time.thread_time() - began)
     return generator, understandable(generator, lambda: derive(generator), SECONDS + max(left, 0.0))
 
@@ -82,9 +82,18 @@ def _holds_floats(source: str | sp.Expr) -> bool:
 
 def understandable(generator: object, work: Callable[[], Result], seconds: float | None = None) -> Result:
     """Bound SymPy's work in time, and say in a ValueError what was too much for it and for which generator."""
+    with _ANALYSIS:
+        return _understandable(generator, work, seconds or SECONDS)
+
+
+_ANALYSIS = threading.RLock()
+"""Taken by each analysis: mpmath has one precision for all threads."""
+
+
+def _understandable(generator: object, work: Callable[[], Result], seconds: float) -> Result:
     precision = mpmath.mp.prec
     try:
-        return within(seconds or SECONDS, f"generator {generator!s:.200} cannot be analysed", work)
+        return within(seconds, f"generator {generator!s:.200} cannot be analysed", work)
     except (ArithmeticError, MemoryError, RecursionError, NotImplementedError, TypeError, AttributeError) as error:
         raise ValueError(f"generator {generator!s:.200} cannot be analysed: {type(error).__name__}: {error}") from error
     except (OutOfTime, TimeLimitError):
@@ -103,7 +112,7 @@ def check_generator(generator: sp.Expr, rounding: float = 0.0, kinks: bool = Fal
         generator: f(t), an expression in t with exact numbers.
         rounding: how far f(1) may be from 0. Unless that is given, it must be 0 exactly if it is rational, and to 60
             decimal places otherwise.
-        kinks: whether f' may jump; f'' is then left alone.
+        kinks: whether f' may jump, upwards.
 
     Raises:
         ValueError: it is not so, or it depends on anything but t; the message says where.
@@ -114,14 +123,22 @@ def check_generator(generator: sp.Expr, rounding: float = 0.0, kinks: bool = Fal
     if not abs(sp.N(at_one, 30)) <= (rounding or (0 if at_one.is_Rational else 1e-60)):
         raise ValueError(f"generator {generator} must have f(1) = 0, not {sp.N(at_one, 6)}")
     first = sp.diff(generator, t)
-    second = sp.diff(first, t)
-    if second.has(sp.DiracDelta, sp.Derivative, sp.Subs) and not kinks:
+    if sp.diff(first, t).has(sp.DiracDelta, sp.Derivative, sp.Subs) and not kinks:
         raise ValueError(
-            f"generator {generator} must be twice differentiable on t > 0, but for the registered total_variation, "
-            "and be written without an abs() whose argument changes its sign, even where a power smooths the kink"
+            f"generator {generator} must be twice differentiable on t > 0 and be written without an abs() whose "
+            "argument changes its sign, even where a power smooths the kink"
         )
+    parts = smooth_parts(generator)
+    if (fall := jump(parts, 1)) < -SAME:
+        raise ValueError(f"generator {generator} is not convex: f' jumps by {sp.N(fall, 6)} at a kink")
+    seconds = [(sp.diff(part.expression, t, 2), part) for part in parts]
     points = [sp.Rational(1013, 1000) * sp.Integer(10) ** sp.Rational(k, 10) for k in range(-120, 121)]
-    bends = [] if kinks else [_sign(generator, "f''({})", second, (point,)) for point in points]
+    bends = [
+        _sign(generator, "f''({})", second, (point,))
+        for point in points
+        for second, part in seconds
+        if part.low < point <= part.high
+    ]
     rises = [_sign(generator, "f'({}) - f'({})", first, pair[::-1]) for pair in itertools.pairwise(points)]
     if not any(bends) and not any(rises):
         raise ValueError(f"generator {generator} is linear: its divergence is zero")

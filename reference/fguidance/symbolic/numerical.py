@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import mpmath
 import sympy as sp
@@ -23,6 +24,7 @@ from fguidance.closed_forms import Divergence
 from fguidance.symbolic import forms
 from fguidance.symbolic import generator as derived
 from fguidance.symbolic.evaluate import MPMATH, TORCH, compiled, evaluate
+from fguidance.symbolic.kinks import Part, is_twice_differentiable, smooth_parts
 from fguidance.symbolic.parsing import LARGEST_NUMBER, t
 
 CLOSED = dataclasses.replace(
@@ -50,16 +52,19 @@ def define(generator: sp.Expr) -> Divergence:
             where, which, and what is right.
     """
     found = None
-    for definition in _definitions(generator):
+    parts = smooth_parts(generator)
+    ends = _ends(generator)
+    for definition in (
+        _definitions(generator, *ends) if len(parts) == 1 else _joined_definitions(generator, parts, ends)
+    ):
         found = shortfall(generator, definition)
         if found is None:
             return definition
     raise ValueError(f"generator {generator!s:.200} cannot be calculated with: {found}")
 
 
-def _definitions(generator: sp.Expr) -> Iterator[Divergence]:
+def _definitions(generator: sp.Expr, at_zero: float = 0.0, at_infinity: float = 0.0) -> Iterator[Divergence]:
     """From the terms of the generator, and from what its slope grows like; each also written in t - 1 near t = 1."""
-    at_zero, at_infinity = _ends(generator)
     if (form := forms.termwise(generator)) is not None:
         weight, value = (compiled(part, (forms.p, forms.q, forms.u), CLOSED) for part in (form.weight, form.value))
         bend, gauge, radius = compiled(form.bend, (forms.u,), CLOSED), float(form.gauge), float(form.radius)
@@ -70,6 +75,55 @@ def _definitions(generator: sp.Expr) -> Iterator[Divergence]:
     general = Divergence(weight, 0.0, value, bend, at_zero, at_infinity, bounded=False)
     yield general
     yield _sharp(generator, general)
+
+
+def _joined_definitions(generator: sp.Expr, parts: tuple[Part, ...], ends: tuple[float, float]) -> Iterator[Divergence]:
+    """A definition of each smooth part, between the kinks; at a kink the mean of both."""
+    tangent, is_smooth = sp.diff(generator, t).subs(t, 1), is_twice_differentiable(parts)
+    lines, places = [], []
+    for part in parts:
+        at_one = part.expression.subs(t, 1), sp.diff(part.expression, t).subs(t, 1) - tangent
+        lines.append(tuple(float(sp.N(number, 30)) for number in at_one))
+        places.append(
+            tuple(
+                float(sp.N(sp.log(place), 30)) if place else -math.inf for place in (part.low, part.middle, part.high)
+            )
+        )
+    straight = Divergence(lambda p, q, u: 0 * p, 0.0, lambda p, q, u: 0 * q, None, 0.0, 0.0)
+    candidates = [
+        _definitions(part.expression - part.expression.subs(t, 1))
+        if sp.diff(part.expression, t, 2) != 0
+        else itertools.repeat(straight, 4)
+        for part in parts
+    ]
+    for found in zip(*candidates, strict=False):
+        shares = list(zip(found, lines, places, strict=True))
+
+        weight, value = functools.partial(_mean, shares, _part_weight), functools.partial(_mean, shares, _part_value)
+        yield Divergence(weight, 0.0, value, None, *ends, smooth=is_smooth, bounded=False)
+
+
+def _part_weight(part: Divergence, line: tuple[float, ...], p: Tensor, q: Tensor, u: Tensor) -> Tensor:
+    return part.weight(p, q, u) + (part.gauge + line[1]) * p
+
+
+def _part_value(part: Divergence, line: tuple[float, ...], p: Tensor, q: Tensor, u: Tensor) -> Tensor:
+    assert part.value is not None
+    terms = part.value(p, q, u)
+    if part.bend is not None:
+        near = u.clamp(-part.radius, part.radius)
+        terms = torch.where(near == u, q * closed_forms.integrated(part.bend, near), terms)
+    return terms + line[0] * q + line[1] * closed_forms.difference(p, q, u)
+
+
+def _mean(shares: list[Any], term: Callable[..., Tensor], p: Tensor, q: Tensor, u: Tensor) -> Tensor:
+    """The term of the part in which u lies, of both parts at a kink; what is elsewhere is calculated in the middle."""
+    total, count = torch.zeros_like(u), torch.zeros_like(u)
+    for part, line, (low, middle, high) in shares:
+        inside = (low <= u) & (u <= high)
+        safe = (torch.where(inside, own, other) for own, other in ((p, 1.0), (q, math.exp(-middle)), (u, middle)))
+        total, count = total + torch.where(inside, term(part, line, *safe), 0.0), count + inside
+    return total / count
 
 
 def _ends(generator: sp.Expr) -> tuple[float, float]:
@@ -213,7 +267,8 @@ class _Exact:
 
     def __init__(self, generator: sp.Expr) -> None:
         first = sp.diff(generator, t)
-        self._value, self._slope, self._second = generator, first, sp.diff(first, t)
+        second = sp.diff(first, t).replace(sp.DiracDelta, lambda *_: sp.S.Zero)  # beside the kinks
+        self._value, self._slope, self._second = generator, first, second
         self._at_one = evaluate(first, t, mpf(1), MPMATH)
 
     @functools.cached_property

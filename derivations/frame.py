@@ -91,7 +91,7 @@ def value(divergence: Divergence, log_p: Tensor, log_q: Tensor) -> Tensor:
     if divergence.value is None:
         raise ValueError("value: this weight belongs to no f-divergence, so there is no value")
     p, q, u = ratios(log_p, log_q)
-    terms = divergence.value(p, q, u)
+    terms = divergence.value(p, q, u.masked_fill(u.abs() > FAR / 2, 0))  # whose derivative stays finite there
     if divergence.bend is not None:
         near = u.clamp(-divergence.radius, divergence.radius)
         terms = torch.where(near == u, q * integrated(divergence.bend, near), terms)
@@ -124,7 +124,7 @@ def logit_gradient(divergence: Divergence, logits: Tensor, log_q: Tensor) -> Ten
     _, q, u = ratios(centred - torch.log1p(rest), log_q)
     p = (powers / (1 + rest)).clamp_min(torch.finfo(logits.dtype).tiny)
     w = divergence.weight(p, q, u)
-    w = (w - p * (w / p).gather(-1, k)).scatter(-1, k, 0)
+    w = (w - p * (w.gather(-1, k) / p.gather(-1, k))).scatter(-1, k, 0)
     w = w.masked_fill(w.isnan(), 0)  # the difference of two infinities
     total = w.sum(-1, keepdim=True)
     return torch.where(w.isinf(), w, printed("logit_gradient"))

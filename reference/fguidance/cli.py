@@ -124,6 +124,17 @@ def _description(text: str, given: dict[str, float], as_json: bool) -> str:
 
 
 @app.command()
+def copy(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Registered names, families included.")],
+) -> None:
+    """Print one file that needs PyTorch alone: these divergences, guidance by them and Smooth ECE."""
+    from fguidance import __version__
+    from fguidance.copied import copied
+
+    print(copied(list(dict.fromkeys(names)), __version__), end="")
+
+
+@app.command()
 def check(
     specifications: Annotated[
         list[str],

@@ -145,9 +145,10 @@ class Divergence:
 
         It is computed in the form :eq:`eq-pivot`, which keeps its leading digits when p is all but one-hot. For
         `js_printed` it is the same expression in the printed weight. The error stays within 8 units in the last
-        place of the largest weight, probability or component of the gradient, and for logits at least 10 apart within
-        256 of its largest component alone, however small that is (tested up to 300 apart, for parameters of the alpha
-        family from -2.3 to 3).
+        place of the largest weight, probability or component of the gradient, and where one logit is at least 10 above
+        the others within 256 of its largest component alone, however small that is (tested up to 300, for parameters
+        of the alpha family from -2.3 to 3). Both grow with p/q for `exponential`, and neither holds near p = q where
+        f''(1) is infinite.
 
         Args:
             logits: finite, shape (..., classes), floating point.

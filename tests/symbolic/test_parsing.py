@@ -16,7 +16,8 @@ from tests.support.hostile import HARD, PARSED_AWAY, TOO_LONG_OR_EMPTY
 
 PLAIN = {
     "sqrt": math.sqrt, "log": math.log, "ln": math.log, "exp": math.exp, "abs": abs, "tanh": math.tanh,
-    "atan": math.atan, "log1p": math.log1p, "expm1": math.expm1, "log2": math.log2, "sinh": math.sinh, "cosh": math.cosh,
+    "atan": math.atan, "log1p": math.log1p, "expm1": math.expm1, "log2": math.log2, "sinh": math.sinh,
+    "cosh": math.cosh,
 }  # fmt: skip
 
 

@@ -70,7 +70,9 @@ def difference(p: Tensor, q: Tensor, u: Tensor) -> Tensor:
 def power(p: Tensor, q: Tensor, u: Tensor, a: float) -> Tensor:
     """q (p/q)^a; from u, whose rounding the power enlarges, only where p or q is subnormal."""
     far = torch.where(u > 0, p * torch.exp((a - 1) * u.clamp_min(0)), q * torch.exp(a * u.clamp_max(0)))
-    return torch.where(torch.minimum(p, q) > torch.finfo(p.dtype).tiny, q * (p / q) ** a, far)
+    half = (p / q) ** (a / 2)  # squared last, as the square may be beyond the range and the product not
+    near = q * (p / q) ** a if abs(a) <= 1 else q * half * half
+    return torch.where(torch.minimum(p, q) > torch.finfo(p.dtype).tiny, near, far)
 
 
 def ratios(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from mpmath import mpf
 from torch import Tensor
 
-DIGITS = 400
+DIGITS = 700
 Homogeneous = Callable[[mpf, mpf], mpf]
 
 

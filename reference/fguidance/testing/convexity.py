@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import sympy as sp
 
-from fguidance.symbolic.evaluate import Arithmetic, Function, evaluate
+from fguidance.deadline import TimeLimitError
+from fguidance.interpreter import Arithmetic, Function, evaluate
 from fguidance.testing.exact import t
-from fguidance.time_limit import TimeLimitError, within
+from fguidance.timed import within
 
 BITS = 256
 REACH = 40.0

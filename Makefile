@@ -30,7 +30,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 # Stamps carry a checksum of what they depend on, so touching a file or switching branches redoes nothing.
 checksum = $(shell { printf '%s ' '$(CURDIR)'; cat $(1); } 2>/dev/null | cksum | tr ' ' '-')
 INSTALLED := $(VENV)/installed-$(call checksum,pyproject.toml constraints.txt)
-DERIVED := .make/derived-$(call checksum,pyproject.toml constraints.txt derivations/*.py reference/fguidance/symbolic.py)
+DERIVED := .make/derived-$(call checksum,pyproject.toml constraints.txt derivations/*.py reference/fguidance/symbolic/*.py)
 
 .PHONY: help book test test-deep bench mutation derive generate check-generated lint serve clean
 
@@ -49,8 +49,8 @@ endif
 	@$(VENV)/bin/jupyter-book build --all -W -n --keep-going book
 	@$(PY) -c 'import pathlib, sys; print("The book is built: open", pathlib.Path(sys.argv[1]).resolve().as_uri())' $(SITE)/index.html
 
-test: $(INSTALLED)  ## run the tests (make test ARGS="-k name" for some of them)
-	@$(PY) -m pytest $(ARGS)
+test: $(INSTALLED)  ## run the tests on all cores (make test ARGS="-k name" for some of them)
+	@$(PY) -m pytest -n auto --dist worksteal $(ARGS)
 
 test-deep: $(INSTALLED)  ## 10,000 examples of every property: hours, resumed where interrupted (ARGS="-k js")
 	@HYPOTHESIS_PROFILE=nightly $(PY) -m pytest tests/testing/deep.py $(ARGS)
@@ -65,19 +65,20 @@ mutation: $(INSTALLED)  ## change the reference one small place at a time and se
 	@$(PY) -m tests.mutation.run $(ARGS)
 
 derive: $(INSTALLED)  ## prove every claim of the ledger; fails if one proof does
-	@$(PY) -m derivations.ledger
+	@$(PY) -m derivations prove
 	@mkdir -p .make && touch $(DERIVED)
 
 $(DERIVED): | $(INSTALLED)
 	@$(MAKE) derive
 
 generate: $(INSTALLED)  ## write the emitted reference and the book's generated tables
-	@$(PY) -m derivations.emit
+	@$(PY) -m derivations
 
 check-generated: $(INSTALLED)  ## emit elsewhere and compare byte for byte with what is here
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
-	$(PY) -m derivations.emit --root "$$fresh"; \
-	if diff -u reference/fguidance/_generated.py "$$fresh/reference/fguidance/_generated.py" \
+	$(PY) -m derivations --root "$$fresh"; \
+	if diff -u reference/fguidance/closed_forms.py "$$fresh/reference/fguidance/closed_forms.py" \
+	    && diff -u reference/fguidance/catalogue.py "$$fresh/reference/fguidance/catalogue.py" \
 	    && diff -ru book/generated "$$fresh/book/generated"; then \
 	  echo "The generated files are what derivations/ emits."; \
 	else \

@@ -1,6 +1,6 @@
 """The ledger of all claims, in the paper's order: proved, printed, and written as a page of the book.
 
-Run it with ``python -m derivations.ledger``; it exits with an error that names every claim whose proof fails.
+`make derive` proves them; it exits with an error that names every claim whose proof fails.
 """
 
 import sys
@@ -133,6 +133,3 @@ def run(provers: Sequence[Prover] = PROVERS) -> int:
         print(f"error: {failed}", file=sys.stderr)
     return 1 if failures else 0
 
-
-if __name__ == "__main__":
-    sys.exit(run())

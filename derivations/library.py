@@ -9,8 +9,8 @@ from derivations import regimes, tables
 from derivations.divergences import DIVERGENCES, Family, Row
 from fguidance import symbolic
 from fguidance.describe import conjugate, slope_range
-from fguidance.interpreter import MPMATH, evaluate
 from fguidance.symbolic import t
+from fguidance.symbolic.evaluate import MPMATH, evaluate
 
 UNSOLVED = frozenset({"symmetric_chi_squared", "arithmetic_geometric", "osterreicher_vajda"})
 """Rows whose equation f'(t) = s is a quartic or has no closed solution: SymPy tries for minutes."""
@@ -79,10 +79,7 @@ def conjugate_of(row: Row) -> sp.Expr | None:
     if row.name in UNSOLVED or member(row).has(sp.Abs):
         return None
     generator, s, x = member(row), sp.Symbol("s", real=True), sp.Symbol("x", positive=True)
-    try:
-        found = conjugate(generator)
-    except (NotImplementedError, TypeError):
-        return None
+    found = conjugate(generator)
     if found is None:
         return None
     top = sp.limit(sp.diff(generator, t), t, sp.oo)

@@ -93,11 +93,16 @@ def divergence_gradient(weight: Expr = WEIGHT, g: Expr = CENTRED) -> Claim:
     )
 
 
+def score_of(log_probability: Expr, divergence: Expr) -> Expr:
+    """S_D, from the tempered log-probability and the divergence."""
+    return log_probability - alpha * divergence
+
+
 def score_gradient(claimed: Expr = SCORE_GRADIENT) -> Claim:
     """The gradient of the whole score, with the divergence's gradient taken from the claim before."""
     name = "proposition-2"
     divergence = Function("D_f")(x)
-    score = tau_1 * Logit(y, x) - log(partition(tau_2)) - alpha * divergence
+    score = score_of(tau_1 * Logit(y, x) - log(partition(tau_2)), divergence)
     meaning = {label: logit_gradient(y), tempered: mean_gradient(tau_2), force: divergence.diff(x)}
     require_zero(name, score.diff(x) - claimed.subs(meaning))
     return Claim(

@@ -1,62 +1,25 @@
-"""The identities that the emitted code is written in, so that no digit is lost where p is close to one-hot.
+"""The identities that the emitted code is written in, so that no digit is lost where p is close to one-hot or to q.
 
-All of this is ours. A plain closed form subtracts nearly equal numbers; each identity replaces such a difference
-by a product. Here u = log(p/q) of a class, b is that of the pivot class and d = u - b.
+All of this is ours. A plain closed form subtracts nearly equal numbers; these identities do not. u is log(p/q).
 """
 
 from collections.abc import Sequence
 
-import sympy
-from sympy import Expr, Function, IndexedBase, Integral, S, Symbol, exp, log, symbols
-from sympy.codegen.cfunctions import expm1, log1p
-from sympy.printing.latex import LatexPrinter
+from sympy import Expr, Function, IndexedBase, Integral, S, Symbol, exp, symbols
 
 from derivations.claim import OURS, Claim
 from derivations.notation import Generator, Slope, i, p, p_, q, t
 from derivations.proof import fill, in_gauge, require, require_zero, sum_over
 
-u, b, d, s = symbols("u b d s", real=True)
+u, s = symbols("u s", real=True)
 own_h, own_p, mean_h = symbols("h_i p_i z_mean", real=True)
 
 
-class Sigmoid(Function):  # type: ignore[misc]
-    """The logistic function 1/(1 + e^-v), kept by name so that a formula prints as the code has it."""
-
-    nargs = 1
-
-    def _latex(self, printer: LatexPrinter, exp: str | None = None) -> str:
-        power = "" if exp is None else f"^{{{exp}}}"
-        return rf"\sigma{power}\left({printer._print(self.args[0])}\right)"
-
-
 PIVOT_FORM = own_p * (own_h - mean_h)
-POWER_PRODUCT = exp(s * b) * expm1(s * d)
-SOFTPLUS_PRODUCT = log1p(exp(u) * -expm1(-d) * Sigmoid(-b))
-SIGMOID_PRODUCT = Sigmoid(-b) * Sigmoid(u) * -expm1(-d)
-first, second, width = symbols("x_1 x_2 h", positive=True)
-ROOTS = tuple(sympy.sqrt(place**2 + width**2) for place in (first, second))
-SOFT_SIGN_PRODUCT = (
-    (first - second)
-    * width**2
-    * (1 + (first**2 + second**2 + width**2) / (ROOTS[0] * ROOTS[1] + first * second))
-    / (ROOTS[0] * ROOTS[1] * (ROOTS[0] + ROOTS[1]))
-)
-v, order = symbols("v k", positive=True)
-SLOPE_IN_V = v ** (order - 1) * (order - (order - 1) * v) / 2
-BEND_IN_V = order * (order - 1) * v ** (order - 2) * (1 - v) / 2
-share = Symbol("a", positive=True)
-ENTROPY = log(1 + exp(u / share)) - u / share * Sigmoid(u / share)
 DUAL = t * Generator(1 / t)
 INTEGRAND = Slope(exp(s)) * exp(s)
 Bend = Function("B")
 BENT = Bend(s) * (exp(u) - exp(s))
-
-
-def written_out(expression: Expr, difference: Expr = u - b) -> Expr:
-    """The expression in exponentials and logarithms alone, with d = u - b."""
-    plain = expression.replace(Sigmoid, lambda v: exp(v) / (1 + exp(v)))
-    plain = plain.replace(expm1, lambda v: exp(v) - 1).replace(log1p, lambda v: log(1 + v))
-    return sympy.expand(plain.subs(d, difference), power_exp=True)
 
 
 def _pivot_residuals(classes: int, claimed: Expr) -> Sequence[Expr]:
@@ -105,200 +68,6 @@ def pivot(claimed: Expr = PIVOT_FORM) -> Claim:
             weight=weight,
         ),
         equation="eq-pivot",
-    )
-
-
-def power_difference(claimed: Expr = POWER_PRODUCT) -> Claim:
-    """A difference of two powers of t as a product."""
-    name = "stable-power-difference"
-    difference = exp(s * u) - exp(s * b)
-    mirrored = exp(s * u) * -expm1(-s * d)
-    require_zero(name, written_out(difference - claimed), written_out(difference - mirrored))
-    return Claim(
-        id=name,
-        title="Difference of two powers",
-        statement=fill(
-            r"$<difference> = <claimed> = <mirrored>$ with $d = u - b$.",
-            difference=difference,
-            claimed=claimed,
-            mirrored=mirrored,
-        ),
-        source=OURS,
-        verdict="verified",
-        proof=fill(
-            r"""
-            Multiply out $\mathrm{expm1}(v) = e^v - 1$ with $d = u - b$. The code takes the form whose exponential is
-            the larger of the two, so that the other factor lies between minus one and one.
-            """
-        ),
-        equation="eq-pivot",
-    )
-
-
-def softplus_difference(claimed: Expr = SOFTPLUS_PRODUCT) -> Claim:
-    """A difference of two softplus terms as one log1p."""
-    name = "stable-softplus-difference"
-    ratio = exp(written_out(claimed)) - (1 + exp(u)) / (1 + exp(b))
-    require_zero(name, ratio)
-    mirror = {u: -b, b: -u}
-    mirrored = claimed.subs(mirror, simultaneous=True)
-    require_zero(name, exp(written_out(mirrored)) - (1 + exp(-b)) / (1 + exp(-u)))
-    require_zero(name, exp(u) * (1 + exp(-u)) - (1 + exp(u)))
-    return Claim(
-        id=name,
-        title="Difference of two softplus terms",
-        statement=fill(
-            r"""
-            With $d = u - b$ and $\sigma(v) = 1/(1 + e^{-v})$, $\log(1 + e^u) - \log(1 + e^b) = <claimed>$, and
-            mirrored $\log(1 + e^{-b}) - \log(1 + e^{-u}) = <mirrored>$.
-            """,
-            claimed=claimed,
-            mirrored=mirrored,
-        ),
-        source=OURS,
-        verdict="verified",
-        proof=fill(
-            r"""
-            Compare the exponentials:
-            $1 + e^u (1 - e^{-d}) \frac{1}{1 + e^b} = \frac{1 + e^b + e^u - e^b}{1 + e^b}$. The mirrored form puts
-            $-b$ for $u$ and $-u$ for $b$, which leaves $d$ as it is. Where $e^u$ would overflow,
-            $\log(1 + e^u) = u + \log(1 + e^{-u})$.
-            """
-        ),
-        equation="eq-pivot",
-    )
-
-
-def sigmoid_difference(claimed: Expr = SIGMOID_PRODUCT) -> Claim:
-    """A difference of two sigmoids, and of their whole powers, as a product."""
-    name = "stable-sigmoid-difference"
-    difference = Sigmoid(-b) - Sigmoid(-u)
-    require_zero(name, written_out(difference) - written_out(claimed))
-    first, last = symbols("A C", positive=True)
-    for power in (2, 3, 4):
-        geometric = sum(first**n * last ** (power - 1 - n) for n in range(power))
-        require_zero(name, first**power - last**power - (first - last) * geometric)
-    return Claim(
-        id=name,
-        title="Difference of two sigmoids",
-        statement=fill(
-            r"""
-            With $d = u - b$, $<difference> = <claimed>$; and for whole powers,
-            $A^n - C^n = (A - C) \sum_{l=0}^{n-1} A^l C^{n-1-l}$ with $A = \sigma(-b)$ and $C = \sigma(-u)$.
-            """,
-            difference=difference,
-            claimed=claimed,
-        ),
-        source=OURS,
-        verdict="verified",
-        proof=fill(
-            r"""
-            $\frac{1}{1 + e^b} - \frac{1}{1 + e^u} = \frac{e^u - e^b}{(1 + e^b)(1 + e^u)}$, and
-            $\sigma(u) (1 - e^{-d}) = \frac{e^u - e^b}{1 + e^u}$. The sum of powers telescopes; SymPy confirms it for
-            $n = 2, 3, 4$.
-            """
-        ),
-        equation="eq-pivot",
-    )
-
-
-def soft_sign_difference(claimed: Expr = SOFT_SIGN_PRODUCT) -> Claim:
-    """A difference of two slopes of the softened total variation, on one side of t = 1."""
-    name = "stable-soft-sign-difference"
-    roots = symbols("R_1 R_2", positive=True)
-    plain = first / roots[0] - second / roots[1]
-    residual = (plain - claimed.subs(dict(zip(ROOTS, roots, strict=True)))).subs(
-        width, sympy.sqrt(roots[0] ** 2 - first**2)
-    )
-    numerator = sympy.fraction(sympy.together(residual))[0]
-    relation = roots[1] ** 2 - second**2 - (roots[0] ** 2 - first**2)
-    require_zero(name, sympy.rem(sympy.expand(numerator), relation, roots[1]))
-    return Claim(
-        id=name,
-        title="Difference of two softened signs",
-        statement=fill(
-            r"""
-            With $R = \sqrt{x^2 + h^2}$ and $x_1, x_2$ of one sign, $\frac{x_1}{R_1} - \frac{x_2}{R_2} = <claimed>$.
-            """,
-            claimed=claimed,
-        ),
-        source=OURS,
-        verdict="verified",
-        proof=fill(
-            r"""
-            $\frac{x_1}{R_1} - \frac{x_2}{R_2} = \frac{(x_1 - x_2)(h^2 + R_1 R_2 - x_1 x_2)}{R_1 R_2 (R_1 + R_2)}$, and
-            $R_1 R_2 - x_1 x_2 = \frac{h^2 (x_1^2 + x_2^2 + h^2)}{R_1 R_2 + x_1 x_2}$: multiply out with
-            $R_1^2 - x_1^2 = R_2^2 - x_2^2 = h^2$. Every factor but $x_1 - x_2 = e^u - e^b$ is a sum of positive terms.
-            """
-        ),
-        equation="eq-pivot",
-    )
-
-
-def puri_vincze_slope(slope: Expr = SLOPE_IN_V, bend: Expr = BEND_IN_V) -> Claim:
-    """The slope of Puri and Vincze's generator and its derivative, in v = (t - 1)/(t + 1)."""
-    name = "stable-puri-vincze-slope"
-    x = Symbol("x", positive=True)
-    for place, sign, size in ((1 + x, 1, x / (2 + x)), (1 / (1 + x), -1, x / (2 + x))):
-        generator = (sign * (t - 1)) ** order / (t + 1) ** (order - 1) / 2
-        signed = sign * (slope / v ** (order - 1)).simplify().subs(v, sign * size)
-        found = generator.diff(t).subs(t, place) / size ** (order - 1)
-        require_zero(name, sympy.simplify(sympy.powdenest(sympy.factor(sympy.simplify(found)), force=True) - signed))
-    require_zero(name, sympy.simplify((slope.diff(v) - bend) / v ** (order - 2)))
-    return Claim(
-        id=name,
-        title="The slope in Puri and Vincze's family",
-        statement=fill(
-            r"""
-            With $v = \frac{t - 1}{t + 1} = \tanh \frac u2$, the slope of $\frac{|t-1|^k}{2 (t + 1)^{k-1}}$ is
-            $\frac12\, \mathrm{sign}(v) |v|^{k-1} \bigl(k - (k - 1) v\bigr)$, in the gauge as it stands for $k > 1$. For
-            $v > 0$ its derivative in $v$ is $<bend>$, and it is not negative on either side.
-            """,
-            bend=bend,
-        ),
-        source=OURS,
-        verdict="verified",
-        proof=fill(
-            r"""
-            $f = \frac{t+1}{2} |v|^k$ and $\frac{dv}{dt} = \frac{2}{(t + 1)^2} = \frac{1 - v}{t + 1}$, checked by SymPy
-            at $t = 1 + x$ and $t = \frac{1}{1 + x}$. The derivative $\frac{k (k-1)}{2} |v|^{k-2} (1 - v)$ is the same
-            on both sides, and $|v| < 1$: where the slopes of two classes are close, its integral adds terms of one
-            sign.
-            """
-        ),
-        equation="eq-pivot",
-    )
-
-
-def power_mean(entropy: Expr = ENTROPY) -> Claim:
-    """How the power mean changes with its power: what makes Österreicher and Vajda's family stable at beta = 1."""
-    name = "stable-power-mean"
-    rise = share * log(1 + exp(u / share))
-    require_zero(name, written_out(rise.diff(share) - entropy))
-    odds = written_out(Sigmoid(u / share))
-    coin = -odds * log(odds) - (1 - odds) * log(1 - odds)
-    require_zero(name, sympy.simplify(sympy.expand_log(written_out(entropy) - coin.simplify(), force=True)))
-    return Claim(
-        id=name,
-        title="The power mean and an entropy",
-        statement=fill(
-            r"""
-            $\frac{\partial}{\partial a}\, a \log(1 + e^{u/a}) = <entropy>$, which is the entropy of a coin with the
-            log-odds $u/a$ and lies between $0$ and $\log 2$.
-            """,
-            entropy=entropy,
-        ),
-        source=OURS,
-        verdict="verified",
-        proof=fill(
-            r"""
-            Differentiate; with $\sigma = \sigma(u/a)$, $\log(1 + e^{u/a}) = -\log(1 - \sigma)$ and
-            $\frac ua = \log \sigma - \log(1 - \sigma)$. With $a = 1/\beta$ the logarithm of the ratio of the power mean
-            to the mean, over $1 - 1/\beta$, is the average over the $a$ from $1/\beta$ to one of $\log 2$ less that
-            entropy. Nothing in it is singular at $\beta = 1$, and no term is negative.
-            """
-        ),
-        equation="eq-value",
     )
 
 
@@ -394,15 +163,4 @@ def value_bend(integrand: Expr = BENT) -> Claim:
     )
 
 
-PROVERS = (
-    pivot,
-    power_difference,
-    softplus_difference,
-    sigmoid_difference,
-    soft_sign_difference,
-    puri_vincze_slope,
-    power_mean,
-    value_dual,
-    value_integral,
-    value_bend,
-)
+PROVERS = (pivot, value_dual, value_integral, value_bend)

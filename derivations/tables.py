@@ -45,15 +45,10 @@ def slope(row: Row) -> sp.Expr:
     if row.family.as_alpha is not None:
         factor, at = row.family.as_alpha
         return factor * ALPHA_SLOPE.subs(alpha, at)
-    assert row.form is not None
-    if row.form.pieces[0].kernel not in ("puri_vincze_difference", "sigmoid_power_difference"):
-        simple = sp.simplify(symbolic.slope(row.generator))
-        return min(simple, sp.factor(simple), key=sp.count_ops)
-    term = emit.piece_slope(row.form.pieces[0])
-    if term.has(sp.Abs):
-        return term
-    number, varying = term.as_independent(t, as_Add=False)
-    return sp.Mul(number, varying - varying.subs(t, 1), evaluate=False)
+    if row.slope is not None:
+        return row.slope
+    simple = sp.simplify(symbolic.slope(row.generator))
+    return min(simple, sp.factor(simple), key=sp.count_ops)
 
 
 def weight(row: Row) -> sp.Expr:
@@ -110,7 +105,7 @@ def _ranges(row: Row, family: Family) -> list[sp.Expr]:
     if family.specials:
         (special,) = family.specials
         return [special * a / (1 + a), special + a]
-    return [emit.inside(family)]
+    return [a / (1 + a) if family.high == 1 else family.low + a if family.low.is_integer else a]
 
 
 def _form_cells(row: Row, family: Family) -> list[str]:
@@ -120,7 +115,7 @@ def _form_cells(row: Row, family: Family) -> list[str]:
     if len(limits) != 1:
         raise ValueError(f"{row.name}: t f'(t) tends to {limits} at 0, depending on {family.parameter}")
     (found,) = limits
-    return [math(found), _force(found), *map(math, emit.family_ends(row))]
+    return [math(found), _force(found), *map(math, emit.limits(row))]
 
 
 def _limit_cells(row: Row) -> list[str]:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
 
-from fguidance import cli, describe, symbolic
-from fguidance.deadline import OutOfTime
+from fguidance import cli, describe
+from fguidance.symbolic import generator as symbolic
+from fguidance.time_limit import OutOfTime
 
 torch.set_num_threads(1)
 

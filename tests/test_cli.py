@@ -15,6 +15,7 @@ import pytest
 import fguidance as fg
 from fguidance import cli
 from fguidance.cli import main
+from fguidance.copied import copied
 
 CHECK = "value_is_not_negative"
 MODULE = """
@@ -172,7 +173,7 @@ class TestDerive:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         (
-            (("t^2",), "'^' is not allowed: write **"),
+            (("t$2",), "'$' is not allowed"),
             (("__import__('os').system('touch here')",), "generator"),
             (("(t-1)**3",), "not convex"),
             (("js_printed",), "it has no generator"),
@@ -189,6 +190,12 @@ class TestDerive:
     def test_bad_input(self, run: Any, folder: Path, arguments: tuple[str, ...], message: str) -> None:
         require_one_line(run("derive", *arguments), message)
         assert not (folder / "here").exists()
+
+
+class TestCopy:
+    def test_it_prints_the_file(self, run: Any) -> None:
+        assert run("copy", "js", "alpha", "js") == (0, copied(["js", "alpha"], fg.__version__), "")
+        require_one_line(run("copy", "js", "kl"), "'kl' is not one of rkl, fkl")
 
 
 class TestCheck:
@@ -234,8 +241,8 @@ class TestCheck:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         (
-            (("t^2",), "'^' is not allowed"),
-            (("js", "t^2"), "'^' is not allowed"),
+            (("t$2",), "'$' is not allowed"),
+            (("js", "t$2"), "'$' is not allowed"),
             (("cli_module:Nothing",), "the module cli_module has no Nothing"),
             (("cli_module:MODULE",), "the module cli_module has no MODULE"),
             (("nowhere:Mine",), "cannot import nowhere"),

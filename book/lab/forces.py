@@ -10,7 +10,7 @@ from torch import Tensor
 
 import fguidance as fg
 from fguidance import symbolic
-from fguidance.interpreter import evaluate
+from fguidance.symbolic.evaluate import evaluate
 
 
 def logits_at(missing: Tensor, num_classes: int, sits_on: int) -> Tensor:

@@ -78,14 +78,14 @@ def list_divergences(as_json: AsJson = False) -> None:
 
 
 def _row(name: str) -> dict[str, str]:
-    from fguidance import _generated, divergence_parameters
+    from fguidance import catalogue, divergence_parameters
 
     rules = divergence_parameters(name).values()
     return {
         "name": name,
-        "generator": _generated.GENERATORS.get(name, "none: no f-divergence"),
+        "generator": catalogue.ROWS[name][0] or "none: no f-divergence",
         "parameter": ", ".join(f"{rule.name} from {rule.low:g} to {rule.high:g}" for rule in rules),
-        "source": _generated.SOURCES[name],
+        "source": catalogue.ROWS[name][1],
     }
 
 
@@ -107,21 +107,31 @@ def derive(
     as_json: AsJson = False,
 ) -> None:
     """Derive weight, dual, limits, conjugate and stable code from a generator such as "(t-1)**2"."""
-    import fguidance.describe_text  # noqa: F401  before the clock runs
-    from fguidance.forked import call_within
+    import fguidance.describe  # noqa: F401  before the clock runs
+    from fguidance.time_limit import call_within
 
     text, given = generator.strip(), _numbers(parameters)
-    print(call_within(SECONDS, lambda: _description(text, given, as_json), f"generator {text:.200}"))
+    print(call_within(SECONDS, f"generator {text:.200}", lambda: _description(text, given, as_json)))
 
 
 def _description(text: str, given: dict[str, float], as_json: bool) -> str:
     from fguidance import divergence, divergence_names
-    from fguidance.describe import describe
-    from fguidance.describe_text import as_text
+    from fguidance.describe import as_text, describe
 
     registered = text in divergence_names()
     found = describe(divergence(text, **given)) if registered else describe(text, given)
     return json.dumps(found.as_dict(), indent=2, ensure_ascii=False) if as_json else as_text(found)
+
+
+@app.command()
+def copy(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Registered names, families included.")],
+) -> None:
+    """Print one file that needs PyTorch alone: these divergences, guidance by them and Smooth ECE."""
+    from fguidance import __version__
+    from fguidance.copied import copied
+
+    print(copied(list(dict.fromkeys(names)), __version__), end="")
 
 
 @app.command()
@@ -169,16 +179,23 @@ def _checked(specifications: Sequence[str], parameters: dict[str, float], option
 
 
 def _source(text: str, parameters: dict[str, float]) -> "Divergence | Any":
+    import fguidance.symbolic.numerical  # noqa: F401  before the clock runs
     from fguidance import Divergence, divergence, divergence_names
     from fguidance.testing.specification import resolve
+    from fguidance.time_limit import call_within
 
     source = resolve(text)
+    if type(source) is not str:  # of a stranger nothing else is asked
+        if parameters:
+            raise BadInputError(f"{text} takes no --parameter: only registered families and formulas do")
+        return source
+    if source in divergence_names():
+        return divergence(source, **parameters) if parameters else source
+    call_within(  # the first time where it can be ended, even in a single call into C
+        2 * SECONDS, f"generator {text:.200}", lambda: Divergence.from_generator(source, parameters=parameters).label
+    )
     if not parameters:
         return source
-    if not isinstance(source, str):
-        raise BadInputError(f"{text} takes no --parameter: only registered families and formulas do")
-    if source in divergence_names():
-        return divergence(source, **parameters)
     given = ", ".join(f"{name}={number:g}" for name, number in parameters.items())
     return Divergence.from_generator(source, f"{source} with {given}", parameters)
 

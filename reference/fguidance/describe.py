@@ -1,5 +1,6 @@
-"""All that follows from a generator, in one record: what `fguidance derive` prints."""
+"""All that follows from a generator, in one record and as text: what `fguidance derive` prints."""
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,16 +8,18 @@ from typing import Any
 
 import sympy as sp
 
-from fguidance import symbolic
 from fguidance.divergence import Divergence
-from fguidance.printed_code import ACCURACY, print_code
+from fguidance.symbolic import generator as symbolic
 from fguidance.symbolic import t
-from fguidance.timed import within
+from fguidance.symbolic.printed import ACCURACY, print_code
 
 SECONDS, SECONDS_FOR_CODE, ALTOGETHER = 0.8, 1.2, 2.6
 """Processor time for each property that SymPy may not find, and for the whole description."""
 MAXIMUM_DEGREE = 1000
 """Of polynomials in a root of t: their factors are found by one call into C that nothing interrupts."""
+
+NOT_FOUND = "not found in the time allowed"
+WIDTH = 22
 
 slope_symbol = sp.Symbol("s", real=True)
 p, q = sp.symbols("p q", positive=True)
@@ -44,7 +47,6 @@ class Description:
             every s; above, it is infinite.
         torch: source of `weight(log_p, log_q)` and `value(log_p, log_q)` in PyTorch.
         numpy: the same in NumPy.
-        accuracy: what is stated about that code.
     """
 
     generator: sp.Expr
@@ -63,7 +65,6 @@ class Description:
     conjugate_range: tuple[sp.Expr, sp.Expr] | None
     torch: str | None
     numpy: str | None
-    accuracy: str
 
     @property
     def latex(self) -> dict[str, str]:
@@ -73,14 +74,13 @@ class Description:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as text, numbers and booleans, for JSON."""
-        found = {name: _plain(part) for name, part in vars(self).items()}
-        return {**found, "latex": self.latex}
 
+        def plain(part: Any) -> Any:
+            if isinstance(part, tuple):
+                return [plain(entry) for entry in part]
+            return str(part) if isinstance(part, sp.Expr) else part
 
-def _plain(part: Any) -> Any:
-    if isinstance(part, tuple):
-        return [_plain(entry) for entry in part]
-    return str(part) if isinstance(part, sp.Expr) else part
+        return {name: plain(part) for name, part in vars(self).items()} | {"accuracy": ACCURACY, "latex": self.latex}
 
 
 def describe(source: "str | sp.Expr | Divergence", parameters: Mapping[str, float] | None = None) -> Description:
@@ -98,13 +98,18 @@ def describe(source: "str | sp.Expr | Divergence", parameters: Mapping[str, floa
         TypeError: none of these.
         ValueError: no generator, as for `Divergence.from_generator`, or a divergence that has none.
     """
-    find = _Budget(ALTOGETHER)
-    generator = _generator_of(source, parameters)
+    find = _budget(ALTOGETHER)
+    if not isinstance(source, Divergence):
+        generator = symbolic.as_generator(source, parameters, kinks=True)
+    elif source.generator is not None:
+        generator = source.generator
+    else:
+        raise ValueError(f"{source.name} is a printed weight that belongs to no f-divergence: it has no generator")
     fixed, slope = symbolic.understandable(
         generator, lambda: (symbolic.gauge_fixed(generator), symbolic.slope(generator))
     )  # fmt: skip
-    simplify = find if degree_in_roots(generator) <= MAXIMUM_DEGREE else _nothing
-    curvature = find(lambda: _curvature(generator))
+    simplify = find if degree_in_roots(generator) <= MAXIMUM_DEGREE else lambda _: None
+    curvature = find(lambda: sp.simplify(sp.diff(generator, t, 2).subs(t, 1)))
     ends = find(lambda: symbolic.end_values(generator))
     saturation = find(lambda: symbolic.saturation_limit(generator))
     exponent = find(lambda: symbolic.growth_powers(generator)[0])
@@ -118,20 +123,15 @@ def describe(source: "str | sp.Expr | Divergence", parameters: Mapping[str, floa
         weight_is_bounded=bool(ends[1].is_finite and saturation.is_finite) if known else None,
         saturation_exponent=exponent,
         largest_value=None if ends is None else sp.oo if sp.oo in ends else find(lambda: sp.simplify(sum(ends))),
-        curvature=curvature,
+        curvature=curvature if curvature is not None and curvature.is_comparable and curvature.is_finite else None,
         conjugate_range=find(lambda: slope_range(generator)),
         torch=find(lambda: print_code(generator, "torch"), SECONDS_FOR_CODE),
         numpy=find(lambda: print_code(generator, "numpy"), SECONDS_FOR_CODE),
-        accuracy=ACCURACY,
         slope=simplify(lambda: symbolic.tidied_slope(generator)) or slope,
         weight=simplify(lambda: symbolic.weight(generator, p, q)) or p * slope.subs(t, p / q),
         dual=simplify(lambda: sp.simplify(symbolic.dual(fixed))) or t * fixed.subs(t, 1 / t),
         conjugate=simplify(lambda: conjugate(generator)),
     )
-
-
-def _nothing(_: Callable[[], Any]) -> None:
-    """In place of a search that could not be ended."""
 
 
 def degree_in_roots(expression: sp.Expr) -> int:
@@ -148,19 +148,6 @@ def degree_in_roots(expression: sp.Expr) -> int:
     return sum(degrees) if isinstance(expression, sp.Mul) else max(degrees, default=int(expression == t))
 
 
-def _generator_of(source: "str | sp.Expr | Divergence", parameters: Mapping[str, float] | None) -> sp.Expr:
-    if not isinstance(source, Divergence):
-        return symbolic.as_generator(source, parameters)
-    if source.generator is None:
-        raise ValueError(f"{source.name} is a printed weight that belongs to no f-divergence: it has no generator")
-    return source.generator
-
-
-def _curvature(generator: sp.Expr) -> sp.Expr | None:
-    found = sp.simplify(sp.diff(generator, t, 2).subs(t, 1))
-    return found if found.is_finite and not found.has(sp.DiracDelta) else None
-
-
 def _domain(ends: tuple[sp.Expr, sp.Expr] | None) -> str:
     """The ratios t that have a finite value; a class with p = 0 or q = 0 belongs to it where the limit is finite."""
     if ends is None:
@@ -169,20 +156,18 @@ def _domain(ends: tuple[sp.Expr, sp.Expr] | None) -> str:
     return f"{zero}, {'q = 0 allowed' if ends[1].is_finite else 'infinite at q = 0'}"
 
 
-class _Budget:
+def _budget(seconds: float) -> Callable[..., Any]:
     """What SymPy derives, or None if it cannot or has no time left."""
+    until = time.thread_time() + seconds
 
-    def __init__(self, seconds: float) -> None:
-        self._until = time.thread_time() + seconds
-
-    def __call__(self, derive: Callable[[], Any], most: float | None = None) -> Any:
-        left = min(self._until - time.thread_time(), most or SECONDS)
-        if left <= 0:
-            return None
+    def find(derive: Callable[[], Any], most: float | None = None) -> Any:
+        left = min(until - time.thread_time(), most or SECONDS)
         try:
-            return symbolic.understandable("generator", lambda: within(left, "derivation", derive))
+            return symbolic.understandable("derivation", derive, left) if left > 0 else None
         except ValueError:
             return None
+
+    return find
 
 
 def slope_range(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
@@ -191,23 +176,66 @@ def slope_range(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     Raises:
         NotImplementedError: SymPy finds no limit.
     """
-    derivative = sp.diff(generator, t)
-    return (
-        sp.limit(symbolic.near_zero(derivative), t, 0, "+"),
-        sp.limit(symbolic.far_out(derivative), t, sp.oo),
-    )
+    slope = sp.diff(generator, t)
+    return sp.limit(symbolic.near_zero(slope), t, 0, "+"), sp.limit(symbolic.far_out(slope), t, sp.oo)
 
 
-def conjugate(generator: sp.Expr) -> sp.Expr | None:
-    """s t - f(t) at the t where f'(t) = s, in the symbol s, checked at t = 1/2 and 2; None where none is found.
+def conjugate(generator: sp.Expr, seconds: float = 30.0) -> sp.Expr | None:
+    """s t - f(t) at the t where f'(t) = s, in the symbol s, checked at t = 1/2 and 2.
 
-    Raises:
-        NotImplementedError: SymPy cannot solve for t.
+    Args:
+        generator: f(t), an expression in t.
+        seconds: processor time for the search.
+
+    Returns:
+        None where SymPy finds none in that time.
     """
     derivative = sp.diff(generator, t)
-    for solution in sp.solve(derivative - slope_symbol, t):
-        found = sp.simplify(slope_symbol * solution - generator.subs(t, solution))
+
+    def search() -> sp.Expr | None:
         pairs = [(derivative.subs(t, at), derivative.subs(t, at) * at - generator.subs(t, at)) for at in (sp.S.Half, 2)]
-        if all(abs(sp.N(found.subs(slope_symbol, slope) - expected, 30)) < 1e-15 for slope, expected in pairs):
-            return found
-    return None
+        for solution in sp.solve(derivative - slope_symbol, t):
+            found = sp.simplify(slope_symbol * solution - generator.subs(t, solution))
+            if all(abs(sp.N(found.subs(slope_symbol, slope) - expected, 30)) < 1e-15 for slope, expected in pairs):
+                return found
+        return None
+
+    try:
+        return symbolic.understandable(generator, search, seconds)
+    except ValueError:
+        return None
+
+
+def as_text(found: Description) -> str:
+    """The whole description, a line for each fact, then the code and the formulas in LaTeX; no newline at the end."""
+    zero, infinity = found.end_values or (None, None)
+    facts = {
+        "generator f(t)": found.generator, "gauge-fixed": found.gauge_fixed, "slope f'(t)": found.slope,
+        "weight p f'(p/q)": found.weight, "dual t f(1/t)": found.dual, "conjugate f*(s)": found.conjugate,
+        "which holds for": _slopes(found.conjugate_range), "domain": found.domain, "f(t) at 0": zero,
+        "f(t)/t at infinity": infinity, "saturation exponent": found.saturation_exponent,
+        "t f'(t) at 0": found.saturation_limit, "weight is bounded": found.weight_is_bounded,
+        "largest value": found.largest_value, "curvature f''(1)": found.curvature,
+    }  # fmt: skip
+    if found.conjugate is None:
+        del facts["which holds for"]
+    words = {None: NOT_FOUND, True: "yes", False: "no"}
+    shown = {name: words[fact] if isinstance(fact, bool | None) else str(fact) for name, fact in facts.items()}
+    return "\n\n".join((
+        "\n".join(f"{name:{WIDTH}}" + re.sub(r"\boo\b", "infinity", fact) for name, fact in shown.items()),
+        f"PyTorch\n\n{(found.torch or NOT_FOUND).strip()}",
+        f"NumPy\n\n{(found.numpy or NOT_FOUND).strip()}",
+        f"Accuracy\n\n{ACCURACY}",
+        "LaTeX\n\n" + "\n".join(f"{name.replace('_', ' '):{WIDTH}}{text}" for name, text in found.latex.items()),
+    ))  # fmt: skip
+
+
+def _slopes(ends: tuple[sp.Expr, sp.Expr] | None) -> str:
+    """The slopes for which the formula of the conjugate holds, and what it is for the others."""
+    if ends is None:
+        return f"slopes s that f' takes; they were {NOT_FOUND}"
+    low, high = ends
+    smaller = "" if low == -sp.oo else "; for smaller s, f* is constant"
+    if high == sp.oo:
+        return "all s" if low == -sp.oo else f"s > {low}{smaller}"
+    return f"{'' if low == -sp.oo else f'{low} < '}s < {high}{smaller}; for larger s, f* is infinite"

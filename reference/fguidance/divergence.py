@@ -3,14 +3,14 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from fguidance import _generated
-from fguidance._generated import Definition, Parameter
-from fguidance.inputs import holds, readable, require_log_probs, require_logits, require_same_shape
+from fguidance import catalogue, closed_forms
+from fguidance.catalogue import Parameter
+from fguidance.inputs import holds, require_log_probs, require_logits, require_same_shape
 
 if TYPE_CHECKING:
     import sympy as sp
@@ -21,22 +21,28 @@ class Divergence:
     """An f-divergence D_f(q, p) = sum_i q_i f(p_i / q_i) between a target q and a classifier's p.
 
     Defined in :eq:`eq-divergence`; its weight in :eq:`eq-weight`, both after arXiv:2511.05844, Proposition 2.
-    Make one with `fguidance.divergence` or `Divergence.from_generator`.
+    Make one with `fguidance.divergence` or `Divergence.from_generator`. Float32 and half precision are calculated in
+    float64 where the device has it.
 
     Attributes:
         name: the registered name, or the one given.
-        definition: slope difference, tails and limits, as the generated arithmetic takes them.
+        formula: f(t), t = p/q, as text; empty for a printed weight that belongs to no f-divergence.
         source: where the generator comes from.
-        make_generator: gives f(t) with t = p/q when it is asked for; None for a printed weight that belongs to no
-            f-divergence.
-        parameters: the name and the value of the parameter of a family's member, else empty.
+        parameters: the values of further names in the formula: of a family's parameter, or as given.
+        definition: the closed forms that are calculated with.
     """
 
     name: str
-    definition: Definition
+    formula: str
     source: str
-    make_generator: "Callable[[], sp.Expr] | None" = field(repr=False, compare=False)
-    parameters: Mapping[str, float] = field(default_factory=dict, compare=False)
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    definition: closed_forms.Divergence = field(repr=False, compare=False, kw_only=True)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.formula, *sorted(self.parameters.items())))
+
+    def __reduce__(self) -> tuple[Callable[..., "Divergence"], tuple[Any, ...]]:
+        return _again, (self.name, self.formula, self.source, dict(self.parameters))
 
     @property
     def label(self) -> str:
@@ -47,12 +53,17 @@ class Divergence:
     @property
     def generator(self) -> "sp.Expr | None":
         """f(t) as a SymPy expression in t, or None for a weight that belongs to no f-divergence."""
-        return None if self.make_generator is None else self.make_generator()
+        from fguidance.symbolic.parsing import parse_generator
+
+        if not self.formula:
+            return None
+        limit = catalogue.LIMITS.get(self.name, {}).get(next(iter(self.parameters.values()), math.nan))
+        return parse_generator(limit or self.formula, {} if limit else self.parameters)
 
     @property
     def is_divergence(self) -> bool:
         """False for `js_printed`, whose weight is p f'(p/q) for no f."""
-        return self.definition.is_divergence
+        return self.definition.value is not None
 
     @property
     def is_smooth(self) -> bool:
@@ -62,7 +73,7 @@ class Divergence:
     @property
     def needs_full_support(self) -> bool:
         """Whether the value is infinite where q_i = 0 < p_i, so that an exact zero in the target is refused."""
-        return self.definition.limits[1] == math.inf
+        return self.definition.at_infinity == math.inf
 
     @classmethod
     def from_generator(
@@ -81,13 +92,14 @@ class Divergence:
             ValueError: it cannot be parsed, f(1) is not 0, f is not convex, the analysis takes over 4.4 s, or no form
                 that was derived gives the numbers that 60 digits of the generator give; the message names the place.
         """
-        from fguidance.numerical import define
-        from fguidance.symbolic import derived_from
+        from fguidance.symbolic.generator import derived_from
+        from fguidance.symbolic.numerical import define
 
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, not {type(name).__name__}")
         expression, definition = derived_from(generator, parameters, define)
-        return cls(name, definition, "given by the user", lambda: expression)
+        formula = generator if isinstance(generator, str) else str(expression)
+        return cls(name, formula, GIVEN, dict(parameters or {}), definition=definition)
 
     def value(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """D_f = sum_i q_i f(p_i / q_i) >= 0 (:eq:`eq-value`).
@@ -107,7 +119,7 @@ class Divergence:
         if not self.is_divergence:
             raise ValueError(f"{self.name} is a printed weight that belongs to no f-divergence: it has no value")
         require_log_probs(log_p=log_p, log_q=log_q)
-        return _generated.value(self.definition, log_p, log_q)
+        return closed_forms.value(self.definition, _wide(log_p), _wide(log_q)).to(log_p.dtype)
 
     def weight(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """The weights w = p f'(p/q) in the gauge f'(1) = 0 (:eq:`eq-weight`).
@@ -126,22 +138,21 @@ class Divergence:
         """
         require_log_probs(log_p=log_p, log_q=log_q)
         self._require_support(log_q)
-        return _generated.weight(self.definition, log_p, log_q)
+        return closed_forms.weight(self.definition, _wide(log_p), _wide(log_q)).to(log_p.dtype)
 
-    def logit_gradient(self, logits: Tensor, log_q: Tensor, *, faithful: bool = True) -> Tensor:
+    def logit_gradient(self, logits: Tensor, log_q: Tensor) -> Tensor:
         """The gradient of D_f in the logits, w - p * sum(w) with p = softmax(logits) (:eq:`eq-logit-gradient`).
 
         It is computed in the form :eq:`eq-pivot`, which keeps its leading digits when p is all but one-hot. For
         `js_printed` it is the same expression in the printed weight. The error stays within 8 units in the last
-        place of the largest weight, probability or component of the gradient, and for logits at least 10 apart within
-        256 of its largest component alone, however small that is (tested up to 300 apart, for parameters of the alpha
-        family from -2.3 to 3).
+        place of the largest weight, probability or component of the gradient, and where one logit is at least 10 above
+        the others within 256 of its largest component alone, however small that is (tested up to 300, for parameters
+        of the alpha family from -2.3 to 3). Both grow with p/q for `exponential`, and neither holds near p = q where
+        f''(1) is infinite.
 
         Args:
-            logits: finite, shape (..., classes), floating point; half precision is computed in float32.
+            logits: finite, shape (..., classes), floating point.
             log_q: log-probabilities of the target, the same shape.
-            faithful: False allows plain arithmetic for all rows, if the divergence has a form for it; the error then
-                is a few units in the last place of the largest probability. True takes it for rows that it serves.
 
         Returns:
             Shape (..., classes), the dtype of `logits`.
@@ -155,32 +166,31 @@ class Divergence:
         require_log_probs(log_q=log_q)
         require_same_shape(logits=logits, log_q=log_q)
         self._require_support(log_q)
-        if self.definition.lean is None:
-            return _generated.logit_gradient(self.definition, logits, log_q)
-        if not faithful:
-            return _generated.lean_gradient(self.definition, logits, log_q)[0]
-        return _where_it_serves(self.definition, logits, log_q)
+        return closed_forms.logit_gradient(self.definition, _wide(logits), _wide(log_q)).to(logits.dtype)
 
     def _require_support(self, log_q: Tensor) -> None:
         if self.needs_full_support and not holds(torch.isfinite(log_q)):
             raise ValueError(f"log_q: {self.name} is infinite where the target is 0; every class needs q > 0")
 
 
-def _where_it_serves(definition: Definition, logits: Tensor, log_q: Tensor) -> Tensor:
-    """Plain arithmetic for the rows in which it keeps the leading digits, doubled arithmetic for the others."""
-    differentiated = torch.is_grad_enabled() and (logits.requires_grad or log_q.requires_grad)
-    if differentiated or not readable(logits) or not readable(log_q):
-        return _generated.logit_gradient(definition, logits, log_q)
-    gradient, serves = _generated.lean_gradient(definition, logits, log_q)
-    if not bool(serves.all()):
-        rows = ~serves.squeeze(-1)
-        gradient[rows] = _generated.logit_gradient(definition, logits[rows], log_q[rows])
-    return gradient
+def _wide(tensor: Tensor) -> Tensor:
+    """In float64; in float32 on devices that have no other (Apple's)."""
+    return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
+
+
+def _again(name: str, formula: str, source: str, parameters: dict[str, float]) -> Divergence:
+    """The divergence that was pickled or copied."""
+    if source == GIVEN:
+        return Divergence.from_generator(formula, name, parameters or None)
+    return divergence(name, **parameters)
+
+
+GIVEN = "given by the user"
 
 
 def divergence_names() -> tuple[str, ...]:
     """The registered names, families included; `js_printed` is the one that is no f-divergence."""
-    return (*_generated.DIVERGENCES, *_generated.FAMILIES)
+    return (*closed_forms.DIVERGENCES, *closed_forms.FAMILIES)
 
 
 def divergence(name: str, **parameters: float) -> Divergence:
@@ -197,27 +207,13 @@ def divergence(name: str, **parameters: float) -> Divergence:
     """
     if not isinstance(name, str):
         raise TypeError(f"divergence must be a registered name, not {type(name).__name__}")
-    if name in _generated.FAMILIES:
+    if name in closed_forms.FAMILIES:
         return _family_member(name, **parameters)
-    if name not in _generated.DIVERGENCES:
+    if name not in closed_forms.DIVERGENCES:
         raise ValueError(f"divergence: {name!r} is not one of {', '.join(divergence_names())}")
     if parameters:
         raise ValueError(f"divergence: {name!r} takes no parameter, but got {', '.join(parameters)}")
-    definition = _generated.DIVERGENCES[name]
-    return Divergence(name, definition, _generated.SOURCES[name], _parser(name) if definition.is_divergence else None)
-
-
-def _parser(name: str, **parameters: float) -> "Callable[[], sp.Expr]":
-    return _parsed(_generated.GENERATORS[name], **parameters)
-
-
-def _parsed(text: str, **parameters: float) -> "Callable[[], sp.Expr]":
-    def parse() -> "sp.Expr":
-        from fguidance.symbolic import parse_generator
-
-        return parse_generator(text, parameters)
-
-    return parse
+    return Divergence(name, *catalogue.ROWS[name], definition=closed_forms.DIVERGENCES[name])
 
 
 def divergence_parameters(name: str) -> dict[str, Parameter]:
@@ -234,12 +230,12 @@ def divergence_parameters(name: str) -> dict[str, Parameter]:
     """
     if name not in divergence_names():
         raise ValueError(f"divergence: {name!r} is not one of {', '.join(divergence_names())}")
-    found = _generated.PARAMETERS.get(name)
+    found = catalogue.PARAMETERS.get(name)
     return {} if found is None else {found.name: found}
 
 
 def _family_member(name: str, **parameters: float) -> Divergence:
-    rule = _generated.PARAMETERS[name]
+    rule = catalogue.PARAMETERS[name]
     value = parameters.pop(rule.name, rule.default)
     if parameters:
         raise ValueError(f"divergence: {name!r} takes the parameter {rule.name}, not {', '.join(parameters)}")
@@ -248,6 +244,5 @@ def _family_member(name: str, **parameters: float) -> Divergence:
         ends = " (both excluded)" if rule.is_open else ""
         raise ValueError(f"{rule.name} must be a number between {rule.low:g} and {rule.high:g}{ends}, not {value!r}")
     given = {rule.name: float(value)}
-    limit = _generated.LIMITS[name].get(float(value))
-    parser = _parser(name, **given) if limit is None else _parsed(limit)
-    return Divergence(name, _generated.FAMILIES[name](float(value)), _generated.SOURCES[name], parser, given)
+    definition = closed_forms.FAMILIES[name](float(value))
+    return Divergence(name, *catalogue.ROWS[name], given, definition=definition)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fguidance import _generated
+from fguidance import closed_forms, smoothed
 from fguidance.divergence import Divergence, divergence
 from fguidance.inputs import (
     require_batch,
@@ -134,9 +134,8 @@ class Guidance:
         It is tau_1 e_y - tau_2 softmax(tau_2 f) (:eq:`eq-tempered-gradient`), weighed by the tilt
         (:eq:`eq-tilted-gradient`), minus alpha times :eq:`eq-logit-gradient`, plus :eq:`eq-entropy-gradient`.
 
-        The divergence's part is computed in plain arithmetic where its definition has a `lean` slope, to 8 units in the
-        last place of the largest weight or probability (tested up to logits 300 apart); `Divergence.logit_gradient`
-        keeps the leading digits of a smaller force too.
+        The divergence's part is within 8 units in the last place of the largest weight or probability (tested up to
+        logits 300 apart); `Divergence.logit_gradient` keeps the leading digits of a smaller force too.
 
         Args:
             logits: finite, shape (..., classes), floating point.
@@ -150,12 +149,12 @@ class Guidance:
             ValueError: shapes do not match, a logit is not finite, or a label is out of range.
         """
         require_batch(logits, labels)
-        pull, marginal = self._divergence_gradient(logits, labels)
-        gradient = _generated.tempered_gradient(marginal, labels, self.tau_joint, self.tau_marginal)
-        if self.tilt != 0:
-            gradient = self._tilt_weights(_at_least_float32(logits), labels) * gradient
-        if pull is not None:
-            gradient.sub_(pull, alpha=self.alpha)
+        weights = None if self.tilt == 0 else self._tilt_weights(_at_least_float32(logits), labels)
+        terms = (self._resolved.definition, self.alpha, self.epsilon, self.tau_joint, self.tau_marginal)
+        if torch.is_grad_enabled() and logits.requires_grad:
+            gradient = smoothed.differentiable(logits, labels, *terms, weights)
+        else:
+            gradient = smoothed.gradient(logits, labels, *terms, weights)
         if self.entropy != 0:
             gradient = gradient + self.entropy * entropy_gradient(_at_least_float32(logits))
         return gradient.to(logits.dtype)
@@ -196,26 +195,6 @@ class Guidance:
         own = logits.gather(-1, labels.long().unsqueeze(-1)).squeeze(-1)
         linear = self.tau_joint * (scale * own) - self.tau_marginal * (scale * logits.amax(-1))
         return linear / scale - torch.logsumexp(self.tau_marginal * _centred(logits), -1)
-
-    def _divergence_gradient(self, logits: Tensor, labels: Tensor) -> tuple[Tensor | None, Tensor]:
-        """The divergence's gradient, unless alpha is 0, and exp(tau_marginal * logits) up to a factor for each row."""
-        definition = self._resolved.definition
-        if self.alpha > 0 and definition.lean is not None:
-            return self._plain_gradient(definition.lean, logits, labels)
-        pull = None
-        if self.alpha > 0:
-            working = _at_least_float32(logits)
-            pull = _generated.logit_gradient(definition, working, self._log_target(working, labels))
-        centred = _generated.centred_logits(logits)
-        return pull, _generated.lean_exp(centred, self.tau_marginal, overwrite=True)
-
-    def _plain_gradient(self, lean: _generated.Lean, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        centred = _generated.centred_logits(logits)
-        needed = centred if lean.logarithm else None
-        powers, marginal = _generated.lean_powers(centred, self.tau_marginal, overwrite=needed is None)
-        rest = (1 - self.epsilon) / logits.shape[-1]
-        pull = _generated.smoothed_gradient(lean, powers, labels, rest + self.epsilon, rest, needed)
-        return pull, marginal
 
     def _log_target(self, logits: Tensor, labels: Tensor) -> Tensor:
         return label_smoothed_log_target(labels, logits.shape[-1], self.epsilon, logits.dtype)
@@ -282,7 +261,7 @@ def entropy_gradient(logits: Tensor) -> Tensor:
     """
     require_logits(logits)
     uniform = torch.full_like(logits, -math.log(logits.shape[-1]))
-    return -_generated.logit_gradient(_generated.DIVERGENCES["fkl"], logits, uniform)
+    return -divergence("fkl").logit_gradient(logits, uniform)
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:
@@ -290,5 +269,5 @@ def _at_least_float32(logits: Tensor) -> Tensor:
 
 
 def _centred(logits: Tensor) -> Tensor:
-    """The logits less their largest; differences beyond -WIDEST have probability 0 as they do there."""
-    return (logits - logits.amax(-1, keepdim=True)).clamp_min(-_generated.WIDEST)
+    """The logits less their largest; differences beyond -FAR have probability 0 as they do there."""
+    return (logits - logits.amax(-1, keepdim=True)).clamp_min(-closed_forms.FAR)

@@ -41,10 +41,20 @@ def test_closed_form(benchmark, name, mode):
     benchmark(function, logits, labels)
 
 
-@pytest.mark.parametrize("faithful", (True, False), ids=("faithful", "plain"))
-def test_divergence_alone(benchmark, faithful):
+def test_divergence_alone(benchmark):
     logits, _, log_q = inputs(BATCH, CLASSES)
-    benchmark(fg.divergence("js").logit_gradient, logits, log_q, faithful=faithful)
+    benchmark(fg.divergence("js").logit_gradient, logits, log_q)
+
+
+def test_divergence_autograd(benchmark):
+    logits, _, log_q = inputs(BATCH, CLASSES)
+
+    def gradient() -> Tensor:
+        leaf = logits.clone().requires_grad_()
+        value = fg.divergence("js").value(torch.log_softmax(leaf, -1), log_q)
+        return torch.autograd.grad(value.sum(), leaf)[0]
+
+    benchmark(gradient)
 
 
 @pytest.mark.parametrize("classes", SIZES)

@@ -10,7 +10,7 @@ import sympy as sp
 from derivations import library
 from derivations.divergences import DIVERGENCES
 from fguidance import symbolic
-from fguidance.interpreter import MPMATH, evaluate
+from fguidance.symbolic.evaluate import MPMATH, evaluate
 
 ROOT = Path(__file__).parents[2]
 ROWS = {row.name: row for row in DIVERGENCES}

@@ -28,14 +28,12 @@ from tests.testing.wrong import WRONG
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".make" / "mutation"
-MUTATED = ("_generated", "divergence", "guidance")
+MUTATED = ("closed_forms", "smoothed", "divergence", "guidance")
 TESTS = (
-    "test_prelude.py",
-    "test_generated.py",
+    "test_closed_forms.py",
     "test_divergence.py",
     "test_guidance.py",
-    "test_numerical.py",
-    "test_plain_arithmetic.py",
+    "symbolic/test_numerical.py",
     "test_wrong_weights.py",
 )
 LEFT_OUT = ("compile", "copied_file", "import", "no_line", "TestChoice", "TestRefused")

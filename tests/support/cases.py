@@ -109,6 +109,18 @@ def _members() -> dict[str, Member]:
 
 MEMBERS = _members()
 DIVERGENCES = {name: member for name, member in MEMBERS.items() if member.divergence.is_divergence}
+EXTREMES: dict[str, tuple[float, ...]] = {
+    "alpha": (-64.0, -9.0, 9.0, 30.0, 64.0),
+    "amari": (-64.0, 64.0),
+    "cressie_read": (-64.0, 63.0),
+    "tsallis": (0.01, 63.0),
+    "skewed_js": (0.001, 0.999),
+    "skewed_rkl": (0.001, 0.999),
+    "blended_chi_squared": (0.001, 0.999),
+    "softened_total_variation": (0.001, 60.0),
+    "puri_vincze": (1.0, 1.01, 32.0),
+    "osterreicher_vajda": (1 / 16, 0.99, 1.0, 1.01, 64.0),
+}
 VANISHING = ("fkl", "js", "hellinger", "pearson", "triangular", "alpha=0.3", "alpha=0.999", "alpha=1.7", "alpha=3.0")
 
 

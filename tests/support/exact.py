@@ -13,7 +13,7 @@ import torch
 from mpmath import mpf
 from torch import Tensor
 
-DIGITS = 700
+DIGITS = 400
 Homogeneous = Callable[[mpf, mpf], mpf]
 
 

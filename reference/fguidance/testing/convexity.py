@@ -12,10 +12,9 @@ from typing import Any, Literal
 
 import sympy as sp
 
-from fguidance.deadline import TimeLimitError
-from fguidance.interpreter import Arithmetic, Function, evaluate
+from fguidance.symbolic.evaluate import Arithmetic, Function, evaluate
 from fguidance.testing.exact import t
-from fguidance.timed import within
+from fguidance.time_limit import TimeLimitError, within
 
 BITS = 256
 REACH = 40.0

@@ -13,10 +13,10 @@ import torch
 from mpmath import mpf
 from torch import Tensor
 
-from fguidance.interpreter import MPMATH
-from fguidance.interpreter import evaluate as walk
-from fguidance.parsing import parse_generator
 from fguidance.symbolic import as_generator, dual, end_values, gauge_fixed, saturation_limit, t
+from fguidance.symbolic.evaluate import MPMATH
+from fguidance.symbolic.evaluate import evaluate as walk
+from fguidance.symbolic.parsing import parse_generator
 
 __all__ = [
     "as_generator", "bends", "bound", "double", "dual", "end_values", "evaluate", "force", "gauge_fixed",

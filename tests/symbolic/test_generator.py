@@ -12,7 +12,7 @@ import sympy as sp
 import torch
 
 import fguidance as fg
-from fguidance import symbolic
+from fguidance.symbolic import generator as symbolic
 from fguidance.symbolic import parse_generator, t
 from tests.support.hostile import HARD, NO_GENERATORS
 

@@ -16,14 +16,6 @@ from torch import Tensor
 LARGEST_EXPONENT = 1 << 4096
 
 
-class held(sp.Function):  # type: ignore[misc]
-    """A sum that SymPy shall not multiply out: the identity."""
-
-
-class log_quotient(sp.Function):  # type: ignore[misc]
-    """log(1 + x)/x, which stays 1 where x is so small that neither could be told from 0."""
-
-
 Function = Callable[[Any], Any]
 """Of one tensor or number, to one like it."""
 
@@ -37,13 +29,13 @@ class Arithmetic:
             None where its parts are to be evaluated.
         constant: the same inside an expression, where it may be anything to add to or multiply by.
         power: a rational exponent to the function of the base that gives the power.
-        functions: SymPy classes to functions of one number.
+        functions: SymPy classes to functions of numbers.
     """
 
     number: Callable[[sp.Expr], Function | None]
     constant: Callable[[sp.Expr], Function | None]
     power: Callable[[sp.Expr], Function]
-    functions: Mapping[type, Function]
+    functions: Mapping[type, Callable[..., Any]]
 
 
 def _torch_power(exponent: sp.Expr) -> Function:
@@ -69,20 +61,13 @@ def _torch_number(expression: sp.Expr) -> Function:
     return lambda argument: torch.full_like(argument, constant(argument))
 
 
-def _torch_log_quotient(x: Tensor) -> Tensor:
-    small = x.abs() < torch.finfo(x.dtype).tiny
-    divisor = torch.where(small, 1.0, x)
-    return torch.where(small, 1.0, torch.log1p(divisor) / divisor)
-
-
 TORCH = Arithmetic(
     number=_torch_number,
     constant=_torch_constant,
     power=_torch_power,
     functions={
         sp.exp: torch.exp, sp.log: torch.log, expm1: torch.expm1, log1p: torch.log1p, sp.tanh: torch.tanh,
-        sp.atan: torch.atan, sp.Abs: torch.abs, sp.sign: torch.sign, log_quotient: _torch_log_quotient,
-        held: torch.clone,
+        sp.atan: torch.atan, sp.Abs: torch.abs, sp.sign: torch.sign,
     },
 )  # fmt: skip
 
@@ -132,41 +117,42 @@ def evaluate(expression: sp.Expr, symbol: sp.Symbol, argument: Any, arithmetic: 
     Raises:
         ValueError: the expression holds a function that has no counterpart here.
     """
-    return compiled(expression, symbol, arithmetic)(argument)
+    return compiled(expression, (symbol,), arithmetic)(argument)
 
 
 @functools.lru_cache(maxsize=1024)
-def compiled(expression: sp.Expr, symbol: sp.Symbol, arithmetic: Arithmetic) -> Function:
-    """The expression as a function of `symbol`, in which every part is calculated once.
+def compiled(expression: sp.Expr, symbols: tuple[sp.Symbol, ...], arithmetic: Arithmetic) -> Callable[..., Any]:
+    """The expression as a function of its symbols, in which every part is calculated once.
 
     Args:
         expression: as in `evaluate`.
-        symbol: the only symbol in it.
+        symbols: the arguments of the function, in order.
         arithmetic: what the argument of the function is calculated with.
 
     Raises:
         ValueError: as in `evaluate`.
     """
     if expression.is_number and (number := arithmetic.number(expression)) is not None:
-        return number
-    program = _Program(symbol, arithmetic)
+        return lambda *arguments: number(arguments[0])
+    program = _Program(symbols, arithmetic)
     program.place(expression)
     return program.run
 
 
 class _Program:
-    """Steps in the order in which they are taken, each of the results of earlier ones; the first is the argument."""
+    """Steps in the order in which they are taken, each of the results of earlier ones; the first are the arguments."""
 
-    def __init__(self, symbol: sp.Symbol, arithmetic: Arithmetic) -> None:
+    def __init__(self, symbols: tuple[sp.Symbol, ...], arithmetic: Arithmetic) -> None:
         self._arithmetic = arithmetic
         self._steps: list[tuple[Callable[..., Any], tuple[int, ...]]] = []
-        self._places = {symbol: 0}
+        self._places: dict[sp.Expr, int] = {symbol: place for place, symbol in enumerate(symbols)}
+        self._arguments = len(symbols)
 
     def place(self, expression: sp.Expr) -> int:
         """Where the value of the expression stands among the results."""
         if expression not in self._places:
             self._steps.append(self._step(expression))
-            self._places[expression] = len(self._steps)
+            self._places[expression] = self._arguments + len(self._steps) - 1
         return self._places[expression]
 
     def _step(self, expression: sp.Expr) -> tuple[Callable[..., Any], tuple[int, ...]]:
@@ -177,11 +163,11 @@ class _Program:
         if isinstance(expression, sp.Pow) and expression.exp.is_number:
             return self._arithmetic.power(expression.exp), (self.place(expression.base),)
         if expression.func in self._arithmetic.functions:
-            return self._arithmetic.functions[expression.func], (self.place(expression.args[0]),)
+            return self._arithmetic.functions[expression.func], tuple(map(self.place, expression.args))
         raise ValueError(f"generator: no numerical form of {expression} is known")
 
-    def run(self, argument: Any) -> Any:
-        results = [argument]
+    def run(self, *arguments: Any) -> Any:
+        results = list(arguments)
         for step, operands in self._steps:
             results.append(step(*(results[operand] for operand in operands)))
         return results[-1]

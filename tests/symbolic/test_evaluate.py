@@ -9,7 +9,7 @@ import sympy as sp
 import torch
 from sympy.codegen.cfunctions import expm1, log1p
 
-from fguidance.interpreter import MPMATH, TORCH, evaluate, held, log_quotient
+from fguidance.symbolic.evaluate import MPMATH, TORCH, evaluate
 
 x = sp.Symbol("x", real=True)
 POINTS = torch.tensor([-2.5, -0.3, 0.4, 1.7], dtype=torch.float64)
@@ -75,19 +75,6 @@ class TestHighPrecision:
 
 
 class TestOwnFunctions:
-    def test_a_logarithm_over_its_argument(self) -> None:
-        points = torch.tensor([-0.9, -1e-9, 1e-320, 0.0, 1e-12, 0.3, 1e6], dtype=torch.float64, requires_grad=True)
-        found = evaluate(log_quotient(x), x, points)
-        expected = [float(mpmath.log1p(mpmath.mpf(p)) / p) if p else 1.0 for p in points.tolist()]
-        torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-14, atol=0)
-        (gradient,) = torch.autograd.grad(found.sum(), points)
-        assert gradient.isfinite().all()
-
-    def test_what_is_held_is_not_multiplied_out(self) -> None:
-        expression = sp.exp(-x) / held(1 + sp.exp(-x))
-        assert sp.expand(expression).has(held)
-        torch.testing.assert_close(evaluate(expression, x, POINTS), torch.sigmoid(-POINTS))
-
     def test_a_number_beyond_the_dtype(self) -> None:
         expression = 10**40 * x
         assert evaluate(expression, x, POINTS)[0] == -2.5e40

@@ -2,11 +2,12 @@
 
 A generator comes as text, which is parsed against a whitelist and never evaluated, or as a SymPy expression in one
 positive symbol t = p/q. From it follow the gauge f'(1) = 0, the dual, the limits at both ends, the saturation
-exponent, and the pieces whose slope differences lose no digits.
+exponent, and the slope over what it grows like.
 """
 
 import functools
 import itertools
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,14 +18,11 @@ import sympy as sp
 from mpmath import mpf
 from sympy.codegen.rewriting import expm1_opt, log1p_opt, optimize
 from sympy.core.cache import clear_cache
-from sympy.printing.pytorch import TorchPrinter
 
-from fguidance.deadline import OutOfTime, TimeLimitError
-from fguidance.interpreter import MPMATH, evaluate
-from fguidance.parsing import in_t, parse_generator, t
-from fguidance.timed import Result, within
-
-__all__ = ["as_generator", "parse_generator", "t"]
+from fguidance.symbolic.evaluate import MPMATH, evaluate
+from fguidance.symbolic.kinks import SAME, jump, smooth_parts
+from fguidance.symbolic.parsing import in_t, parse_generator, t
+from fguidance.time_limit import OutOfTime, Result, TimeLimitError, within
 
 log_ratio = sp.Symbol("log_ratio", real=True)
 ENDS = (sp.Integer(0), sp.oo)
@@ -34,15 +32,13 @@ ROUNDING = 1e-15
 """What floating-point numbers, in a SymPy expression or as parameters, may leave of f(1); text is exact."""
 
 
-def as_generator(
-    source: str | sp.Expr, parameters: Mapping[str, float] | None = None, kinks: bool = False
-) -> sp.Expr:
+def as_generator(source: str | sp.Expr, parameters: Mapping[str, float] | None = None, kinks: bool = False) -> sp.Expr:
     """A checked generator in the symbol t.
 
     Args:
         source: text for `parse_generator`, or a SymPy expression in exactly one symbol.
         parameters: values of further names that the text may use.
-        kinks: whether f' may jump, as that of abs(t - 1) does; nothing is derived from such a generator.
+        kinks: whether f' may jump, as that of abs(t - 1) does.
 
     Returns:
         f(t), an expression in t that passes `check_generator`.
@@ -75,7 +71,7 @@ def derived_from(
         ValueError: as `as_generator`, or what `derive` does is too much for SymPy or takes too long.
     """
     began = time.thread_time()
-    generator = as_generator(source, parameters)
+    generator = as_generator(source, parameters, kinks=True)
     left = SECONDS - (time.thread_time() - began)
     return generator, understandable(generator, lambda: derive(generator), SECONDS + max(left, 0.0))
 
@@ -86,9 +82,18 @@ def _holds_floats(source: str | sp.Expr) -> bool:
 
 def understandable(generator: object, work: Callable[[], Result], seconds: float | None = None) -> Result:
     """Bound SymPy's work in time, and say in a ValueError what was too much for it and for which generator."""
+    with _ANALYSIS:
+        return _understandable(generator, work, seconds or SECONDS)
+
+
+_ANALYSIS = threading.RLock()
+"""Taken by each analysis: mpmath has one precision for all threads."""
+
+
+def _understandable(generator: object, work: Callable[[], Result], seconds: float) -> Result:
     precision = mpmath.mp.prec
     try:
-        return within(seconds or SECONDS, f"generator {generator!s:.200} cannot be analysed", work)
+        return within(seconds, f"generator {generator!s:.200} cannot be analysed", work)
     except (ArithmeticError, MemoryError, RecursionError, NotImplementedError, TypeError, AttributeError) as error:
         raise ValueError(f"generator {generator!s:.200} cannot be analysed: {type(error).__name__}: {error}") from error
     except (OutOfTime, TimeLimitError):
@@ -107,7 +112,7 @@ def check_generator(generator: sp.Expr, rounding: float = 0.0, kinks: bool = Fal
         generator: f(t), an expression in t with exact numbers.
         rounding: how far f(1) may be from 0. Unless that is given, it must be 0 exactly if it is rational, and to 60
             decimal places otherwise.
-        kinks: whether f' may jump; f'' is then left alone.
+        kinks: whether f' may jump, upwards.
 
     Raises:
         ValueError: it is not so, or it depends on anything but t; the message says where.
@@ -118,14 +123,22 @@ def check_generator(generator: sp.Expr, rounding: float = 0.0, kinks: bool = Fal
     if not abs(sp.N(at_one, 30)) <= (rounding or (0 if at_one.is_Rational else 1e-60)):
         raise ValueError(f"generator {generator} must have f(1) = 0, not {sp.N(at_one, 6)}")
     first = sp.diff(generator, t)
-    second = sp.diff(first, t)
-    if second.has(sp.DiracDelta, sp.Derivative, sp.Subs) and not kinks:
+    if sp.diff(first, t).has(sp.DiracDelta, sp.Derivative, sp.Subs) and not kinks:
         raise ValueError(
-            f"generator {generator} must be twice differentiable on t > 0, but for the registered total_variation, "
-            "and be written without an abs() whose argument changes its sign, even where a power smooths the kink"
+            f"generator {generator} must be twice differentiable on t > 0 and be written without an abs() whose "
+            "argument changes its sign, even where a power smooths the kink"
         )
+    parts = smooth_parts(generator)
+    if (fall := jump(parts, 1)) < -SAME:
+        raise ValueError(f"generator {generator} is not convex: f' jumps by {sp.N(fall, 6)} at a kink")
+    seconds = [(sp.diff(part.expression, t, 2), part) for part in parts]
     points = [sp.Rational(1013, 1000) * sp.Integer(10) ** sp.Rational(k, 10) for k in range(-120, 121)]
-    bends = [] if kinks else [_sign(generator, "f''({})", second, (point,)) for point in points]
+    bends = [
+        _sign(generator, "f''({})", second, (point,))
+        for point in points
+        for second, part in seconds
+        if part.low < point <= part.high
+    ]
     rises = [_sign(generator, "f'({}) - f'({})", first, pair[::-1]) for pair in itertools.pairwise(points)]
     if not any(bends) and not any(rises):
         raise ValueError(f"generator {generator} is linear: its divergence is zero")
@@ -282,77 +295,6 @@ def _rational(number: mpf) -> sp.Expr | None:
     return sp.Rational(near.numerator, near.denominator) if close else None
 
 
-@dataclass(frozen=True)
-class Piece:
-    """One term of f' whose slope difference is exact: a kernel of the generated code and its arguments."""
-
-    kernel: str
-    arguments: tuple[sp.Expr, ...]
-    derivative_sign: sp.Expr
-
-
-def _piece(term: sp.Expr) -> Piece | None:
-    coefficient, body = term.as_independent(t, as_Add=False)
-    if body == sp.log(t):
-        return Piece("log_difference", (coefficient,), coefficient)
-    power = body.as_base_exp()[1] if body.as_base_exp()[0] == t else None
-    if power is not None:
-        return Piece("power_difference", (coefficient, power), coefficient * power)
-    inner, exponent = (body.args[0], None) if isinstance(body, sp.log) else body.as_base_exp()
-    linear = sp.Poly(inner, t) if inner.is_polynomial(t) else None
-    if linear is None or linear.degree() != 1 or not all(c.is_positive for c in linear.all_coeffs()):
-        return None
-    rate, constant = linear.all_coeffs()
-    shift = sp.log(rate / constant)
-    if exponent is None:
-        return Piece("softplus_difference", (coefficient, shift, sp.Integer(1)), coefficient)
-    if exponent.is_Integer and exponent < 0:
-        return Piece("sigmoid_difference", (coefficient * constant**exponent, -exponent, shift), -coefficient)
-    return None
-
-
-def _joined(pieces: list[Piece]) -> list[Piece]:
-    """a log t + b log(1 + kt) with a > 0 > b, as (a + b) log t and a falling softplus of -u: both increase."""
-    logs = [piece for piece in pieces if piece.kernel == "log_difference"]
-    falling = [p for p in pieces if p.kernel == "softplus_difference" and p.derivative_sign.is_negative]
-    if not logs or not falling:
-        return pieces
-    rest = [piece for piece in pieces if piece not in (*logs, *falling)]
-    slope_left = sum(piece.arguments[0] for piece in (*logs, *falling))
-    if slope_left != 0:
-        rest.append(Piece("log_difference", (slope_left,), slope_left))
-    for piece in falling:
-        coefficient, shift, _ = piece.arguments
-        rest.append(Piece("softplus_difference", (coefficient, shift, sp.Integer(-1)), -coefficient))
-    return rest
-
-
-@functools.lru_cache(maxsize=256)
-def pieces(generator: sp.Expr) -> tuple[Piece, ...] | None:
-    """f' as a sum of increasing pieces, or None where it is no such sum.
-
-    Pieces that all increase can be added without cancelling; `derivations.stable_forms` proves each kernel.
-    """
-    derivative = sp.expand(sp.expand_log(sp.diff(generator, t), force=True))
-    if derivative.has(sp.exp, sp.tanh, sp.atan, sp.Abs):
-        return None
-    if derivative.is_rational_function(t):
-        derivative = sp.apart(sp.together(derivative), t)
-    elif sp.simplify(derivative) != derivative:
-        derivative = sp.expand(sp.expand_log(sp.expand(sp.simplify(derivative)), force=True))
-    found = [_piece(term) for term in sp.Add.make_args(derivative) if term.has(t)]
-    if any(piece is None for piece in found):
-        return None
-    joined = _joined([piece for piece in found if piece is not None])
-    return tuple(joined) if all(piece.derivative_sign.is_positive for piece in joined) else None
-
-
-def steepest_power(found: tuple[Piece, ...]) -> float:
-    """The largest abs(power) of t in t f'(t), from the pieces of f'; 0 where none of them is a power."""
-    powers = [float(piece.arguments[1]) + 1 for piece in found if piece.kernel == "power_difference"]
-    return max(map(abs, powers), default=0.0)
-
-
 def in_log_ratio(expression: sp.Expr) -> sp.Expr:
     """The expression at t = e^y, in y = `log_ratio`, written with expm1 and log1p."""
     written = sp.expand_log(sp.powsimp(sp.expand(expression.subs(t, sp.exp(log_ratio)))), force=True)
@@ -374,22 +316,7 @@ def tails(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """f(e^y) and its dual at e^y in the gauge, as expressions in y = `log_ratio` for y <= -1 (:eq:`eq-value`)."""
     fixed = gauge_fixed(generator)
     swapped = dual(fixed)
-    return in_log_ratio(fixed), in_log_ratio(swapped if pieces(generator) else tidied(swapped))
-
-
-class _PlainTorchPrinter(TorchPrinter):  # type: ignore[misc]
-    """SymPy's printer, with expm1 and log1p and with plain float literals for every constant."""
-
-    def _print(self, expression: sp.Basic, **settings: object) -> str:
-        if isinstance(expression, sp.Expr) and expression.is_number and not expression.is_Integer:
-            return repr(float(expression))
-        return str(super()._print(expression, **settings))
-
-    def _print_expm1(self, expression: sp.Expr) -> str:
-        return f"torch.expm1({self._print(expression.args[0])})"
-
-    def _print_log1p(self, expression: sp.Expr) -> str:
-        return f"torch.log1p({self._print(expression.args[0])})"
+    return in_log_ratio(fixed), in_log_ratio(tidied(swapped))
 
 
 @dataclass(frozen=True)
@@ -515,8 +442,3 @@ def scaled_tails(generator: sp.Expr) -> tuple[tuple[sp.Expr, sp.Expr], tuple[sp.
     left = in_log_ratio(_divided(fixed, at_zero, sp.Integer(0)))
     right = in_log_ratio(tidied(_divided(fixed / t, at_infinity, exponent).subs(t, 1 / t)))
     return (left, right), (at_zero * log_ratio, -at_infinity * log_ratio + exponent.subs(t, sp.exp(-log_ratio)))
-
-
-def print_torch(expression: sp.Expr) -> str:
-    """The expression as PyTorch source."""
-    return str(_PlainTorchPrinter({"fully_qualified_modules": True}).doprint(expression))

@@ -1,9 +1,10 @@
 """Text to a SymPy expression in t against a whitelist, by a small parser: nothing is compiled or evaluated.
 
-The grammar is Python's: sums of products of signed powers, functions of one argument, parentheses. Lengths, depths,
-degrees and constants are bounded, so that whatever is accepted is also manageable.
+The grammar is Python's: sums of products of signed powers, functions, parentheses; but ^ is taken for **. Lengths,
+depths, degrees and constants are bounded, so that whatever is accepted is also manageable.
 """
 
+import functools
 import itertools
 import math
 import re
@@ -23,26 +24,35 @@ MAXIMUM_DEGREE = 64
 MAXIMUM_NESTING = 3
 LARGEST_NUMBER = 1e30  # float32 can hold its products with probabilities
 _LARGEST = sp.Integer(10) ** 30
-FUNCTIONS: dict[str, Callable[[sp.Expr], sp.Expr]] = {
-    "sqrt": sp.sqrt, "log": sp.log, "exp": sp.exp, "abs": sp.Abs, "tanh": sp.tanh, "atan": sp.atan,
+FUNCTIONS: dict[str, Callable[..., sp.Expr]] = {
+    "sqrt": sp.sqrt, "log": sp.log, "ln": sp.log, "exp": sp.exp, "abs": sp.Abs, "tanh": sp.tanh, "atan": sp.atan,
     "log1p": lambda x: sp.log(1 + x), "expm1": lambda x: sp.exp(x) - 1, "log2": lambda x: sp.log(x) / sp.log(2),
     "sinh": lambda x: (sp.exp(x) - sp.exp(-x)) / 2, "cosh": lambda x: (sp.exp(x) + sp.exp(-x)) / 2,
+    "max": lambda x, y: (x + y + sp.Abs(x - y)) / 2, "min": lambda x, y: (x + y - sp.Abs(x - y)) / 2,
 }  # fmt: skip
+REWRITTEN: dict[type, Callable[..., sp.Expr]] = {
+    sp.sinh: FUNCTIONS["sinh"], sp.cosh: FUNCTIONS["cosh"], sp.sech: lambda x: 1 / FUNCTIONS["cosh"](x),
+    sp.csch: lambda x: 1 / FUNCTIONS["sinh"](x), sp.coth: lambda x: 1 / sp.tanh(x),
+    sp.Max: lambda *x: functools.reduce(FUNCTIONS["max"], x), sp.Min: lambda *x: functools.reduce(FUNCTIONS["min"], x),
+}  # fmt: skip
+"""SymPy's functions that a SymPy expression may hold too, in terms of those of the grammar."""
+TWO_ARGUMENTS = ("max", "min")
 CONSTANTS = {"pi": sp.pi, "e": sp.E}
 RESERVED = {"t", "Abs", *FUNCTIONS, *CONSTANTS}
 KINDS = {
     sp.Add, sp.Mul, sp.Pow, sp.Symbol, sp.Dummy, sp.log, sp.exp, sp.Abs, sp.tanh, sp.atan, type(sp.pi), type(sp.E),
     sp.Integer, sp.Rational, sp.Float, type(sp.S.Zero), type(sp.S.One), type(sp.S.NegativeOne), type(sp.S.Half),
+    *REWRITTEN,
 }  # fmt: skip
 _HINTS = {
-    "^": "write ** for powers", ",": "functions take one argument", "=": "write the expression alone",
+    ",": "only max and min take two arguments", "=": "write the expression alone",
     ".": "attributes are not allowed", "%": "it is not arithmetic on real numbers", "//": "write / to divide",
     "[": "use round parentheses", "{": "use round parentheses", "'": "strings are not allowed",
     '"': "strings are not allowed", "#": "comments are not allowed", ";": "write one expression",
 }  # fmt: skip
 _TOKEN = re.compile(
     r" *(?:(?P<number>(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)|(?P<name>[A-Za-z_][A-Za-z_0-9]*)"
-    r"|(?P<sign>\*\*|//|[-+*/()])|(?P<other>[^ ])|(?P<end>$))"
+    r"|(?P<sign>\*\*|//|[-+*/()^,])|(?P<other>[^ ])|(?P<end>$))"
 )
 
 
@@ -94,9 +104,9 @@ class _Parser:
         following = self.tokens[self.position + 1] if self.position + 1 < len(self.tokens) else token
         if token.kind in ("name", "number") and self.position:
             return self.error(token, "is out of place: write * to multiply")
-        if token.kind == "other" or token.text == "//":
+        if token.kind == "other" or token.text in ("//", ","):
             hint = _HINTS.get(token.text, "it is not a sign of the grammar")
-            return self.error(token, f"is not allowed: {hint}; use numbers, t, + - * / ** and {', '.join(FUNCTIONS)}")
+            return self.error(token, f"is not allowed: {hint}; use numbers, t, + - * / ** ^ and {', '.join(FUNCTIONS)}")
         return self.error(token, f"is out of place{f' before {following.text!r}' if following.text else ''}")
 
     def whole(self) -> sp.Expr:
@@ -132,7 +142,7 @@ class _Parser:
 
     def power(self) -> sp.Expr:
         start, base = self.next, self.atom()
-        if not self.take("**"):
+        if not self.take("**", "^"):
             return base
         place, exponent = self.next, self.signed()
         if not exponent.is_Rational or abs(exponent) > MAXIMUM_EXPONENT:
@@ -189,12 +199,22 @@ class _Parser:
         if name not in FUNCTIONS:
             raise self.error(token, f"is not a function that can be used: they are {', '.join(FUNCTIONS)}")
         opening = self.tokens[self.position - 1]
+        two = name in TWO_ARGUMENTS
         if self.take(")"):
-            raise self.error(token, "needs one argument")
-        argument = self.closed(opening, self.sum())
-        if argument.is_number and name in ("log", "log2", "sqrt", "log1p") and not FUNCTIONS[name](argument).is_real:
+            raise self.error(token, f"needs {'two arguments' if two else 'one argument'}")
+        arguments = [self.sum()]
+        if two and not self.take(","):
+            raise self.error(token, "needs two arguments")
+        if two:
+            arguments.append(self.sum())
+        argument = self.closed(opening, arguments[0])
+        if (
+            argument.is_number
+            and name in ("log", "ln", "log2", "sqrt", "log1p")
+            and not FUNCTIONS[name](argument).is_real
+        ):
             raise self.error(token, f"of {argument} is not a real number")
-        return self.manageable(token, FUNCTIONS[name](argument))
+        return self.manageable(token, FUNCTIONS[name](*arguments))
 
 
 def _is_real_power(base: sp.Expr, exponent: sp.Expr) -> bool:
@@ -261,7 +281,7 @@ def _named_numbers(parameters: Mapping[str, float]) -> dict[str, sp.Expr]:
 
 
 def parse_generator(text: str, parameters: Mapping[str, float] | None = None) -> sp.Expr:
-    """Parse a generator f(t) written with numbers, t, + - * / ** and a few functions; nothing is evaluated.
+    """Parse a generator f(t) written with numbers, t, + - * / ** ^ and a few functions; nothing is evaluated.
 
     Args:
         text: for example ``"(sqrt(t) - 1)**2"``; at most 500 ASCII characters. `pi` and `e` are known, and the
@@ -315,6 +335,8 @@ def in_t(expression: sp.Expr) -> sp.Expr:
         raise ValueError(f"generator {expression}: {symbol} must be able to stand for every positive number")
     exact = {number: sp.Rational(str(number)) for number in expression.atoms(sp.Float)}
     found = expression.xreplace({**exact, symbol: t})
+    for kind, written in REWRITTEN.items():
+        found = found.replace(kind, written)
     if complaint := unmanageable(found):
         raise ValueError(f"generator {found}: {complaint}")
     return found

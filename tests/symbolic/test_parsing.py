@@ -11,12 +11,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fguidance
-from fguidance.parsing import FUNCTIONS, in_t, parse_generator, t
+from fguidance.symbolic.parsing import FUNCTIONS, in_t, parse_generator, t
 from tests.support.hostile import HARD, PARSED_AWAY, TOO_LONG_OR_EMPTY
 
 PLAIN = {
-    "sqrt": math.sqrt, "log": math.log, "exp": math.exp, "abs": abs, "tanh": math.tanh, "atan": math.atan,
-    "log1p": math.log1p, "expm1": math.expm1, "log2": math.log2, "sinh": math.sinh, "cosh": math.cosh,
+    "sqrt": math.sqrt, "log": math.log, "ln": math.log, "exp": math.exp, "abs": abs, "tanh": math.tanh,
+    "atan": math.atan, "log1p": math.log1p, "expm1": math.expm1, "log2": math.log2, "sinh": math.sinh,
+    "cosh": math.cosh,
 }  # fmt: skip
 
 
@@ -43,7 +44,7 @@ class TestHostileText:
         script = f"""
 import sys
 sys.path[:0] = {[str(Path(fguidance.__file__).parents[1]), str(Path(__file__).parents[1])]!r}
-from fguidance.parsing import parse_generator
+from fguidance.symbolic.parsing import parse_generator
 from tests.support.hostile import HARD, PARSED_AWAY, TOO_LONG_OR_EMPTY
 for text in HARD:  # what SymPy imports late is imported here
     try:
@@ -163,6 +164,8 @@ class TestGrammar:
             ("-t**2", -4), ("2**-1*t", 1), ("t**2**3", 256), ("t-1-1", 0), ("t/2/2", 0.5), ("t--1", 3), ("-t*-t", 4),
             ("+t", 2), ("t**-2", 0.25), ("2*t**2", 8), ("-2**2*t", -8), ("  ( t ) ", 2), ("1_000.5*t", 2001),
             ("1e2*t", 200), ("1.5E-1*t", 0.3), (".5*t", 1), ("5.*t", 10), ("Abs(t)", 2),
+            ("t^3", 8), ("-t^2", -4), ("t^2^3", 256), ("max(t, 3*t - 1)", 5), ("min(t, 3*t - 1)", 2),
+            ("max(1, 2)*t", 4),
         ),
     )  # fmt: skip
     def test_precedence_and_numbers_are_python_s(self, text: str, value: float) -> None:
@@ -170,7 +173,7 @@ class TestGrammar:
 
     @pytest.mark.parametrize("name", PLAIN)
     def test_every_function(self, name: str) -> None:
-        assert set(FUNCTIONS) == set(PLAIN)
+        assert set(FUNCTIONS) == {*PLAIN, "max", "min"}
         found = parse_generator(f"{name}(t/3 + 1)").subs(t, sp.Rational(3, 2))
         assert float(found) == pytest.approx(PLAIN[name](1.5), rel=1e-14)
 
@@ -187,21 +190,11 @@ class TestGrammar:
     @pytest.mark.parametrize(
         "parameters",
         (
-            {"t": 1.0},
-            {"log": 1.0},
-            {"a b": 1.0},
-            {"": 1.0},
-            {"a": math.nan},
-            {"a": math.inf},
-            {"a": True},
-            {"a": "1"},
-            {"a": 1j},
-            {"e": 1.0},
-            {"pi": 3.0},
-            {"Abs": 3.0},
+            {"t": 1.0}, {"log": 1.0}, {"a b": 1.0}, {"": 1.0}, {"a": math.nan}, {"a": math.inf}, {"a": True},
+            {"a": "1"}, {"a": 1j}, {"e": 1.0}, {"pi": 3.0}, {"Abs": 3.0}, {"max": 1.0},
         ),
         ids=str,
-    )
+    )  # fmt: skip
     def test_wrong_parameters(self, parameters: dict) -> None:
         with pytest.raises(ValueError, match=r"^parameters: "):
             parse_generator("t", parameters)
@@ -227,7 +220,12 @@ class TestGrammar:
             parse_generator(text)
 
     @pytest.mark.parametrize(
-        ("text", "hint"), (("t^2", r"\*\* for powers"), ("sin(t)", "they are sqrt, log"), ("2t", r"\* to multiply"))
+        ("text", "hint"),
+        (
+            ("max(t)", "needs two arguments"),
+            ("log(t, 2)", "only max and min take two"),
+            ("sin(t)", "they are sqrt, log"),
+        ),
     )
     def test_hints(self, text: str, hint: str) -> None:
         with pytest.raises(ValueError, match=hint):
@@ -266,7 +264,7 @@ class TestExpressions:
         (
             sp.Integer(1), sp.Symbol("a") * t, sp.Piecewise(((t - 1) ** 2, t < 1), (2 * (t - 1) ** 2, True)),
             sp.Integral(sp.log(t), (t, 1, t)), sp.Function("f")(t), (t - 1) ** 2 * sp.oo, sp.zoo * t, sp.nan * t,
-            sp.gamma(t + 1) - 1, sp.Max(t, 1) - 1, sp.I * (t - 1) ** 2, sp.Derivative(sp.Function("f")(t), t), t**t,
+            sp.gamma(t + 1) - 1, sp.I * (t - 1) ** 2, sp.Derivative(sp.Function("f")(t), t), t**t,
             2**t, sp.rootof(x**5 - x - 1, 0) * t, sp.Sum(t**x, (x, 0, 3)), sp.Limit(t, t, 0), sp.Heaviside(t - 1),
             sp.DiracDelta(t - 1), sp.sign(t - 2), sp.floor(t), sp.Wild("w"), sp.MatrixSymbol("M", 2, 2)[0, 0] * t,
             sp.UnevaluatedExpr(t), t ** sp.pi, (t - 1) ** 65, 1e31 * t, sp.Symbol("x", negative=True) ** 2,
@@ -289,6 +287,13 @@ class TestExpressions:
     def test_any_symbol_that_can_be_positive_stands_for_t(self) -> None:
         for symbol in (x, sp.Symbol("y", positive=True), sp.Symbol("z", real=True), sp.Dummy("d", nonnegative=True)):
             assert in_t((symbol - 1) ** 2) == (t - 1) ** 2
+
+    def test_sympys_other_functions_are_rewritten(self) -> None:
+        for written, text in (
+            (sp.cosh(x) + sp.sinh(x / 2), "cosh(t) + sinh(t/2)"), (sp.Max(x - 1, 0), "max(0, t - 1)"),
+            (sp.Min(x, 2), "min(2, t)"), (sp.sech(x) + sp.csch(x), "1/cosh(t) + 1/sinh(t)"), (sp.coth(x), "1/tanh(t)"),
+        ):  # fmt: skip
+            assert in_t(written) == parse_generator(text)
 
     def test_floats_are_taken_as_they_are_written(self) -> None:
         assert in_t(x**0.5 * 0.1) == sp.sqrt(t) / 10

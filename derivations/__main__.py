@@ -1,0 +1,49 @@
+"""Write every generated file, or with `prove` prove every claim: `python -m derivations [prove] [--root FOLDER]`."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from derivations import emit, ledger, library, tables
+
+
+def _ledger() -> str:
+    return ledger.render_markdown(ledger.claims())
+
+
+FILES: dict[str, Callable[[], str]] = {
+    "book/generated/library.md": library.page,
+    "book/generated/ledger.md": _ledger,
+    "reference/fguidance/closed_forms.py": emit.reference_text,
+    "book/generated/divergences.md": tables.divergence_table,
+    "reference/fguidance/catalogue.py": emit.catalogue_text,
+}
+
+
+def write(root: Path) -> list[Path]:
+    """Write every generated file under `root`, on two cores, and return their paths."""
+    with ProcessPoolExecutor(2) as pool:
+        texts = {name: pool.submit(make) for name, make in FILES.items()}
+        for name, text in texts.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text.result(), encoding="utf-8")
+    return [root / name for name in FILES]
+
+
+def main() -> int:
+    """Write the generated files under --root, by default this repository."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("command", nargs="?", choices=("generate", "prove"), default="generate")
+    parser.add_argument("--root", type=Path, default=emit.ROOT)
+    arguments = parser.parse_args()
+    if arguments.command == "prove":
+        return ledger.run()
+    for path in write(arguments.root):
+        print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""The generated file stands alone, is what the derivations emit, and does what it says."""
+
+import ast
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import fguidance as fg
+from derivations.divergences import DIVERGENCES
+from fguidance import catalogue, closed_forms
+
+GENERATED = Path(closed_forms.__file__)
+ALONE = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("fguidance", "sympy"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Refuse())
+sys.path.insert(0, sys.argv[1])
+import torch
+import closed_forms
+
+logits = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
+log_q = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64).log()
+families = {name: family() for name, family in closed_forms.FAMILIES.items()}
+definitions = {**closed_forms.DIVERGENCES, **families}
+for name, definition in definitions.items():
+    weight = closed_forms.weight(definition, torch.log_softmax(logits, -1), log_q)
+    print(name, *closed_forms.logit_gradient(definition, logits, log_q).tolist(), *weight.tolist())
+    if definition.value is not None:
+        assert closed_forms.value(definition, torch.log_softmax(logits, -1), log_q) > 0
+assert "fguidance" not in sys.modules
+"""
+
+
+def test_one_copied_file_works_without_the_library_and_without_sympy(tmp_path: Path) -> None:
+    shutil.copy(GENERATED, tmp_path / "closed_forms.py")
+    command = [sys.executable, "-I", "-W", "ignore", "-c", ALONE, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert len(run.stdout.splitlines()) == len(fg.divergence_names())
+    logits = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
+    log_q = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64).log()
+    for line in run.stdout.splitlines():
+        name, *numbers = line.split()
+        divergence = fg.divergence(name)
+        weight = divergence.weight(torch.log_softmax(logits, -1), log_q)
+        expected = torch.cat((divergence.logit_gradient(logits, log_q), weight))
+        found = torch.tensor(list(map(float, numbers)), dtype=torch.float64)
+        torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-16)
+
+
+def test_it_imports_pytorch_and_the_standard_library_alone() -> None:
+    imports = [node for node in ast.walk(ast.parse(GENERATED.read_text(encoding="utf-8")))
+               if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imports}
+    assert names <= {"math", "collections.abc", "typing", "torch"}
+
+
+def test_every_divergence_has_its_row_in_every_table() -> None:
+    names = set(closed_forms.DIVERGENCES) | set(closed_forms.FAMILIES)
+    assert names == set(catalogue.ROWS) == set(fg.divergence_names())
+    assert set(closed_forms.FAMILIES) == set(catalogue.PARAMETERS) == set(catalogue.LIMITS)
+    assert len(names - {"js_printed"}) == len(DIVERGENCES)
+
+
+def members(name: str) -> list[closed_forms.Divergence]:
+    """The divergence, or some members of the family, built anew."""
+    if name in closed_forms.DIVERGENCES:
+        return [closed_forms.DIVERGENCES[name]]
+    rule = catalogue.PARAMETERS[name]
+    within = [number for number in (-1.5, 0.0, 0.3, 0.5, 1.0, 1.5, 2.5) if rule.low < number < rule.high]
+    return [closed_forms.FAMILIES[name](number) for number in (*within, rule.default)]
+
+
+def at(log_p: float, log_q: float) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.tensor([log_p], dtype=torch.float64), torch.tensor([log_q], dtype=torch.float64)
+
+
+WITH_VALUE = [name for name in fg.divergence_names() if name != "js_printed"]
+
+
+@pytest.mark.parametrize("name", WITH_VALUE)
+def test_limits_are_those_of_the_value(name: str) -> None:
+    for definition in members(name):
+        for place, limit in ((at(-600.0, 0.0), definition.at_zero), (at(0.0, -600.0), definition.at_infinity)):
+            found = float(closed_forms.value(definition, *place))
+            assert found >= 100 if limit == math.inf else math.isclose(found, limit, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("name", WITH_VALUE)
+def test_value_is_continuous_where_its_two_forms_meet(name: str) -> None:
+    for definition in members(name):
+        for edge in (definition.radius, -definition.radius):
+            inner, outer = (closed_forms.value(definition, *at(-2 + edge * (1 + s), -2.0)) for s in (-1e-12, 1e-12))
+            torch.testing.assert_close(inner, outer, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("name", fg.divergence_names())
+def test_a_divergence_is_bounded_if_no_weight_overflows(name: str) -> None:
+    for definition in members(name):
+        weights = [float(closed_forms.weight(definition, *place)) for place in (at(0.0, -600.0), at(-600.0, 0.0))]
+        assert definition.bounded is all(abs(weight) < 1e6 for weight in weights)
+
+
+@pytest.mark.parametrize("name", fg.divergence_names())
+def test_a_weight_takes_u_only_where_it_says_so(name: str) -> None:
+    p, q = (torch.tensor([number], dtype=torch.float64) for number in (0.2, 0.3))
+    for definition in members(name):
+        if not definition.logarithmic:
+            right, nothing = (definition.weight(p, q, u) for u in (torch.log(p / q), torch.full_like(p, math.nan)))
+            torch.testing.assert_close(nothing, right)
+
+
+@pytest.mark.parametrize("name", WITH_VALUE)
+def test_weights_are_the_derivative_of_the_value(name: str) -> None:
+    """q f(p/q) by itself, whose derivative in p is f'(p/q), at a distance from p = q where f may not be smooth."""
+    q = torch.tensor(0.3, dtype=torch.float64)
+    for definition in members(name):
+        for number in (0.01, 0.2, 0.6):
+            p = torch.tensor(number, dtype=torch.float64, requires_grad=True)
+            (slope,) = torch.autograd.grad(closed_forms.value(definition, p.log()[None], q.log()[None]), p)
+            found = float(closed_forms.weight(definition, *at(math.log(number), math.log(0.3))))
+            torch.testing.assert_close(found, float(number * slope), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", WITH_VALUE)
+def test_a_multiple_has_multiples_of_everything(name: str) -> None:
+    logits = torch.tensor([[0.5, -1.0, 2.0], [60.0, 0.0, 1.0]], dtype=torch.float64)
+    log_q = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64).log().expand(2, 3)
+    log_p = torch.log_softmax(logits, -1)
+    for definition in members(name):
+        tripled = closed_forms.scaled(definition, 3.0)
+        functions = (closed_forms.value, log_p), (closed_forms.weight, log_p), (closed_forms.logit_gradient, logits)
+        for function, first in functions:
+            expected = 3 * function(definition, first, log_q)
+            torch.testing.assert_close(function(tripled, first, log_q), expected, rtol=1e-12, atol=1e-13)
+        assert (tripled.at_zero, tripled.at_infinity) == (3 * definition.at_zero, 3 * definition.at_infinity)
+
+
+def test_the_printed_weight_refuses_a_value() -> None:
+    with pytest.raises(ValueError, match="belongs to no"):
+        closed_forms.value(closed_forms.DIVERGENCES["js_printed"], torch.zeros(1), torch.zeros(1))
+
+
+class TestGuidance:
+    """Every gradient is that of its score, by autograd in float64; the scores are written out here once more."""
+
+    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
+    labels = torch.tensor([0, 3, 6, 1, 1])
+    taus = (0.8, 0.5)
+
+    def gradient(self, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        leaf = self.logits.clone().requires_grad_()
+        return torch.autograd.grad(function(leaf).sum(), leaf)[0]
+
+    def test_the_target(self) -> None:
+        q = closed_forms.label_smoothed_log_target(self.labels, 7, 0.9).exp()
+        expected = torch.full((5, 7), 0.1 / 7, dtype=torch.float64)
+        expected[range(5), self.labels] += 0.9
+        torch.testing.assert_close(q, expected)
+
+    def test_the_tempered_log_probability(self) -> None:
+        found = closed_forms.tempered_log_prob(self.logits, self.labels, *self.taus)
+        own = self.logits[range(5), self.labels]
+        torch.testing.assert_close(found, 0.8 * own - (0.5 * self.logits).exp().sum(-1).log())
+        found = closed_forms.tempered_gradient(self.logits, self.labels, *self.taus)
+        expected = self.gradient(lambda f: closed_forms.tempered_log_prob(f, self.labels, *self.taus))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
+
+    def test_the_entropy(self) -> None:
+        def entropy(f: torch.Tensor) -> torch.Tensor:
+            p = torch.softmax(f, -1)
+            return -(p * p.log()).sum(-1)
+
+        torch.testing.assert_close(
+            closed_forms.entropy_gradient(self.logits), self.gradient(entropy), rtol=0, atol=1e-13
+        )
+
+    def test_the_tilted_weights(self) -> None:
+        log_prob = torch.tensor([-1.0, -0.2, -3.0], dtype=torch.float64)
+        leaf = log_prob.clone().requires_grad_()
+        (expected,) = torch.autograd.grad((0.7 * leaf).exp().mean().log() / 0.7, leaf)
+        torch.testing.assert_close(closed_forms.tilted_weights(log_prob, 0.7), 3 * expected)
+
+    @pytest.mark.parametrize("name", ("rkl", "fkl", "js", "jeffreys", "pearson"))
+    def test_score_and_gradient(self, name: str) -> None:
+        definition, terms = closed_forms.DIVERGENCES[name], (0.6, 0.9, *self.taus, 0.3)
+        log_p = torch.log_softmax(self.logits, -1)
+        log_q = closed_forms.label_smoothed_log_target(self.labels, 7, 0.9)
+        score = closed_forms.guidance_score(definition, self.logits, self.labels, *terms)
+        tempered = closed_forms.tempered_log_prob(self.logits, self.labels, *self.taus)
+        entropy = -(log_p.exp() * log_p).sum(-1)
+        torch.testing.assert_close(score, tempered - 0.6 * closed_forms.value(definition, log_p, log_q) + 0.3 * entropy)
+        found = closed_forms.guidance_gradient(definition, self.logits, self.labels, *terms)
+        expected = self.gradient(lambda f: closed_forms.guidance_score(definition, f, self.labels, *terms))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+        guidance = fg.Guidance(name, alpha=0.6, epsilon=0.9, tau_joint=0.8, tau_marginal=0.5, entropy=0.3)
+        torch.testing.assert_close(guidance.logit_gradient(self.logits, self.labels), found, rtol=0, atol=1e-13)
+
+    def test_the_smooth_ece_loss(self) -> None:
+        p = torch.softmax(self.logits, -1)
+        confidence, top = p.max(-1)
+        expected = ((confidence - (top == self.labels).double()).square() + 0.01).sqrt().mean()
+        torch.testing.assert_close(closed_forms.smooth_ece_loss(self.logits, self.labels, 0.01), expected)
+        torch.testing.assert_close(fg.smooth_ece_loss(self.logits, self.labels, beta=0.01), expected)
+        found = closed_forms.smooth_ece_gradient(self.logits, self.labels, 0.01)
+        expected = self.gradient(lambda f: closed_forms.smooth_ece_loss(f, self.labels, 0.01))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)

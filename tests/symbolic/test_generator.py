@@ -199,10 +199,6 @@ class TestClassification:
         assert sp.simplify(sp.expand_log(found.subs({p: c * p, q: c * q}, simultaneous=True) - c * found)) == 0
 
     @every_generator
-    def test_pieces_increase(self, name: str) -> None:
-        assert all(piece.derivative_sign > 0 for piece in symbolic.pieces(GENERATORS[name]))
-
-    @every_generator
     def test_tails_are_f_and_its_dual(self, name: str) -> None:
         fixed = symbolic.gauge_fixed(GENERATORS[name])
         for tail, function in zip(symbolic.tails(GENERATORS[name]), (fixed, symbolic.dual(fixed)), strict=True):
@@ -232,10 +228,6 @@ class TestClassification:
             log_q = torch.tensor([0.3, 0.4, 0.3], dtype=torch.float64).log()
             assert not divergence.logit_gradient(logits, log_q).isnan().any()
             assert not divergence.value(torch.log_softmax(logits, -1), log_q).isnan()
-
-    @pytest.mark.parametrize("text", ("(t-1)**4", "exp(t-1)-t", "sqrt(1+t**2)-(1+t)/2**0.5"))
-    def test_what_has_no_pieces_says_so(self, text: str) -> None:
-        assert symbolic.pieces(parse_generator(text)) is None
 
 
 @pytest.mark.usefixtures("limits_of_users")

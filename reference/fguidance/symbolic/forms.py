@@ -101,6 +101,14 @@ def written_out(expression: sp.Expr) -> sp.Expr:
     return expression.subs({p: t, q: 1, u: sp.log(t)}, simultaneous=True)
 
 
+def with_softplus(expression: sp.Expr) -> sp.Expr:
+    """The expression with log1p(e^x), in which e^x may overflow, as a softplus."""
+    return expression.replace(
+        lambda part: isinstance(part, log1p) and isinstance(part.args[0], sp.exp),
+        lambda part: Softplus(part.args[0].args[0]),
+    )
+
+
 def gauge_of(weight: sp.Expr) -> sp.Expr:
     """What a weight lacks of vanishing at p = q, per p."""
     return -written_out(weight).subs(t, 1)

@@ -321,24 +321,28 @@ def tails(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
 
 @dataclass(frozen=True)
 class ScaledSlope:
-    """f'(e^u) and its derivative in u, both divided by exp(growth), so that none of them overflows.
+    """f'(e^u) divided by exp(growth), so that neither overflows.
 
     Each pair holds the expression for u < 0 and that for u > 0, all in y = -abs(u) = `log_ratio`.
     """
 
     value: tuple[sp.Expr, sp.Expr]
-    derivative: tuple[sp.Expr, sp.Expr]
     growth: tuple[sp.Expr, sp.Expr]
 
 
-def finite_growth_powers(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
-    """The growth powers, 0 where SymPy finds no finite limit: then the plain function is used as it is."""
+@functools.lru_cache(maxsize=256)
+def _growth(generator: sp.Expr) -> tuple[tuple[sp.Expr, sp.Expr], ...]:
+    """At 0 and at infinity, the power of t with which f' grows, or the exponent E of e^E(t) where no power does."""
     try:
-        at_zero, at_infinity = growth_powers(generator)
+        powers = growth_powers(generator)
     except (NotImplementedError, ValueError, TypeError, RecursionError):
-        return sp.Integer(0), sp.Integer(0)
-    zero = sp.Integer(0)
-    return at_zero if at_zero.is_Rational else zero, at_infinity if at_infinity.is_Rational else zero
+        powers = -sp.oo, sp.oo
+    grown = zip(powers, ENDS, strict=True)
+    none = sp.Integer(0)
+    return tuple(
+        (power, none) if power.is_Rational else (none, exponential_growth(slope(generator), end))
+        for power, end in grown
+    )
 
 
 def exponential_growth(slope_of_t: sp.Expr, end: sp.Expr = sp.oo) -> sp.Expr:
@@ -377,8 +381,8 @@ def tidied(expression: sp.Expr) -> sp.Expr:
     return sp.powsimp(_without_poles(expression))
 
 
-def _divided(expression: sp.Expr, power: sp.Expr, exponent: sp.Expr, end: sp.Expr | None = None) -> sp.Expr:
-    """The expression over t^power e^exponent, whichever `end` it is for."""
+def _divided(expression: sp.Expr, power: sp.Expr, exponent: sp.Expr) -> sp.Expr:
+    """The expression over t^power e^exponent."""
     if power == 0 and exponent == 0:
         return expression
     return tidied(sp.powsimp(sp.expand(sp.expand(expression) * t**-power * sp.exp(-exponent))))
@@ -393,38 +397,15 @@ def anchored_slope(generator: sp.Expr) -> sp.Expr:
 
 @functools.lru_cache(maxsize=256)
 def scaled_slope(generator: sp.Expr) -> ScaledSlope:
-    """The anchored slope and its derivative on either side."""
-    anchored = anchored_slope(generator)
-    exponents = exponential_growth(anchored, sp.Integer(0)), exponential_growth(anchored)
-    return slope_over_growth(generator, exponents, _divided, in_log_ratio)
-
-
-def slope_over_growth(
-    generator: sp.Expr,
-    exponents: tuple[sp.Expr, sp.Expr],
-    divided: Callable[[sp.Expr, sp.Expr, sp.Expr, sp.Expr], sp.Expr],
-    written: Callable[[sp.Expr], sp.Expr],
-) -> ScaledSlope:
-    """The anchored slope and its derivative, over what they grow like at either end.
-
-    Args:
-        generator: f(t).
-        exponents: the fastest growing exponents of f' towards 0 and infinity.
-        divided: takes an expression in t, a power of t and an exponent to divide by, and the end it is for.
-        written: takes an expression in t to one in `log_ratio`.
-    """
-    powers = finite_growth_powers(generator)
-
-    def both_sides(expression: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
-        left, right = (divided(expression, *scale) for scale in zip(powers, exponents, ENDS, strict=True))
-        return written(left), written(tidied(right.subs(t, 1 / t)))
-
+    """The anchored slope on either side."""
+    at_zero, at_infinity = _growth(generator)
+    anchored = factored(anchored_slope(generator))
+    left, right = _divided(anchored, *at_zero), _divided(anchored, *at_infinity)
     growth = (
-        powers[0] * log_ratio + exponents[0].subs(t, sp.exp(log_ratio)),
-        -powers[1] * log_ratio + exponents[1].subs(t, sp.exp(-log_ratio)),
+        at_zero[0] * log_ratio + at_zero[1].subs(t, sp.exp(log_ratio)),
+        -at_infinity[0] * log_ratio + at_infinity[1].subs(t, sp.exp(-log_ratio)),
     )
-    bend = factored(t * sp.diff(generator, t, 2))
-    return ScaledSlope(both_sides(factored(anchored_slope(generator))), both_sides(bend), growth)
+    return ScaledSlope((in_log_ratio(left), in_log_ratio(tidied(right.subs(t, 1 / t)))), growth)
 
 
 @functools.lru_cache(maxsize=256)
@@ -434,8 +415,8 @@ def scaled_tails(generator: sp.Expr) -> tuple[tuple[sp.Expr, sp.Expr], tuple[sp.
     Returns:
         The pair of expressions and the pair of growths, all in y = -abs(u) = `log_ratio` for y <= -1.
     """
-    at_zero, at_infinity = finite_growth_powers(generator)
-    at_zero, exponent = sp.Min(at_zero + 1, 0), exponential_growth(slope(generator))
+    (at_zero, _), (at_infinity, exponent) = _growth(generator)
+    at_zero = sp.Min(at_zero + 1, 0)
     if at_zero == at_infinity == exponent == 0:
         return tails(generator), (sp.Integer(0), sp.Integer(0))
     fixed = gauge_fixed(generator)

@@ -74,6 +74,7 @@ def _definitions(generator: sp.Expr, at_zero: float = 0.0, at_infinity: float = 
     weight, value = _general_weight(generator, bend), _general_value(generator)
     general = Divergence(weight, 0.0, value, bend, at_zero, at_infinity, bounded=False)
     yield general
+    yield _crowded(bend, general)
     yield _sharp(generator, general)
 
 
@@ -93,7 +94,7 @@ def _joined_definitions(generator: sp.Expr, parts: tuple[Part, ...], ends: tuple
     candidates = [
         _definitions(part.expression - part.expression.subs(t, 1))
         if sp.diff(part.expression, t, 2) != 0
-        else itertools.repeat(straight, 4)
+        else itertools.repeat(straight)
         for part in parts
     ]
     for found in zip(*candidates, strict=False):
@@ -136,7 +137,7 @@ def _ends(generator: sp.Expr) -> tuple[float, float]:
 
 def _two_sided(sides: tuple[sp.Expr, sp.Expr]) -> Callable[[Tensor], Tensor]:
     """A function of u from its two sides in y = -abs(u): the first for u < 0, the second from 0 on."""
-    below, above = (compiled(side, (derived.log_ratio,), CLOSED) for side in sides)
+    below, above = (compiled(forms.with_softplus(side), (derived.log_ratio,), CLOSED) for side in sides)
     return lambda u: torch.where(u < 0, below(u.clamp_max(0)), above(-u.clamp_min(0)))
 
 
@@ -161,6 +162,27 @@ def _general_weight(generator: sp.Expr, bend: Callable[[Tensor], Tensor]) -> clo
         return torch.where(step == u, p * near, far)
 
     return weight
+
+
+def _crowded(bend: Callable[[Tensor], Tensor], far: Divergence) -> Divergence:
+    """A definition with many nodes in the integrals of the bend near t = 1, for a bend that changes by large factors."""
+    far_value = far.value
+    assert far_value is not None
+
+    def weight(p: Tensor, q: Tensor, u: Tensor) -> Tensor:
+        close = u.clamp(-NEAR, NEAR)
+        terms = (share * bend(node * close) for node, share in CROWDED_NODES)
+        return torch.where(close == u, p * close * sum(terms, torch.zeros_like(u)), far.weight(p, q, u))
+
+    def value(p: Tensor, q: Tensor, u: Tensor) -> Tensor:
+        close = u.clamp(-SHARP, SHARP)
+        terms = (
+            share * bend(node * close) * torch.exp(node * close) * torch.expm1((1 - node) * close)
+            for node, share in CROWDED_NODES
+        )
+        return torch.where(close == u, q * close * sum(terms, torch.zeros_like(u)), far_value(p, q, u))
+
+    return far._replace(weight=weight, value=value, bend=None)
 
 
 def _sharp(generator: sp.Expr, far: Divergence) -> Divergence:

@@ -107,7 +107,7 @@ def _print(expression: sp.Expr, module: str, symbol: sp.Symbol = forms.u, name: 
 
 def _array(expression: sp.Expr, module: str) -> str:
     """An expression in y that is an array even where it is constant."""
-    text = _print(expression, module, log_ratio, "y")
+    text = _print(forms.with_softplus(expression), module, log_ratio, "y")
     return text if expression.has(log_ratio) else f"{text} + 0 * y"
 
 

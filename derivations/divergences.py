@@ -84,8 +84,8 @@ class Row:
         family: what there is to know of its parameter.
         stated: its stable form, where that is not found from the terms of f.
         slope: f' in the gauge as a reader would write it, where SymPy does not; proved where it is shown.
-        accuracy: the bound of a force in float64 where it is not 8 ulp of the largest weight or probability, and 256 of
-            the force itself for logits at least 10 apart.
+        accuracy: the bound of a component of the force in float64 where it is not 8 ulp of the largest weight or
+            probability, and 256 of itself for logits at least 10 apart.
     """
 
     name: str
@@ -164,7 +164,7 @@ DIVERGENCES: tuple[Row, ...] = (
         sp.exp(t - 1) - t,
         "ours: the exponential in the gauge f'(1) = 0",
         stated=Stated(always(p * sp.exp(Over(p, q) - 1)), always(q * sp.exp(Over(p, q) - 1) - p)),
-        accuracy="8 + 4 t ulp, t the largest p/q, and 256 + 8 t of the force",
+        accuracy="8 + 4 t ulp, t the largest p/q, of the largest weight or probability",
     ),
     Row(
         "total_variation",
@@ -274,7 +274,7 @@ DIVERGENCES: tuple[Row, ...] = (
             always(GAP * Over(GAP, MIXTURE)),
             is_precise=True,
         ),
-        accuracy="8 ulp, and 8 t/blend of the force, t the largest p/q",
+        accuracy="8 ulp of the largest weight or probability",
     ),
     Row(
         "softened_total_variation",
@@ -287,7 +287,7 @@ DIVERGENCES: tuple[Row, ...] = (
             always(GAP * Over(GAP, 2 * (ROOT + width * q))),
             is_precise=True,
         ),
-        accuracy="8 + 8/width ulp, and 8 t^2 of the force, t the largest p/q: it saturates there",
+        accuracy="8 + 8/width ulp of the largest weight or probability",
     ),
     Row(
         "puri_vincze",
@@ -302,7 +302,7 @@ DIVERGENCES: tuple[Row, ...] = (
             is_smooth=exponent >= 2,
         ),
         sp.sign(t - 1) * sp.Abs(TURN) ** (exponent - 1) * (exponent - (exponent - 1) * TURN) / 2,
-        accuracy="8 ulp for exponents of 2 and more; below, what rounding p and q costs where p is close to q",
+        accuracy="8 ulp of the largest weight or probability for an exponent of 2 and more; less below 2, p near q",
     ),
     Row(
         "osterreicher_vajda",
@@ -315,7 +315,7 @@ DIVERGENCES: tuple[Row, ...] = (
             always((p + q) * 2**-LIFT * RelativePower(RISE, LIFT)),
         ),
         sp.Mul(1 / LIFT, (t**beta / (1 + t**beta)) ** LIFT - sp.Rational(1, 2) ** LIFT, evaluate=False),
-        accuracy="8 ulp plus 2^(1/beta), and 256 of the force",
+        accuracy="8 + 2^(1/beta) ulp of the largest weight or probability",
     ),
 )
 

@@ -206,7 +206,8 @@ def _head(row: Row) -> list[str]:
         formulas.append(f"w = {_formula(generator.weight(row.generator, p, q))}")
     argument = "" if row.family is None else f"{row.family.parameter}: float = {float(row.family.default)}"
     name = row.name if row.family is None else f"{row.name}_family"
-    docstring = _wrapped(f'"""{title} ({row.source}): {", ".join(formulas)}."""', "    ")
+    accuracy = f" Each component of the force is right to {row.accuracy}." if row.accuracy else ""
+    docstring = _wrapped(f'"""{title} ({row.source}): {", ".join(formulas)}.{accuracy}"""', "    ")
     return [f"def {name}({argument}) -> Divergence:", *docstring]
 
 

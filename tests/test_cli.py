@@ -214,7 +214,7 @@ class TestCheck:
         ended = run("check", "alpha", "-p", "alpha=0.3", "--check", CHECK, "--max-examples", "3")
         assert "alpha(alpha=0.3): 1 checks, 3 examples" in ended.out
         ended = run("check", "a*(t-1)**2", "-p", "a=2", "--check", CHECK, "--max-examples", "3")
-        assert "a*(t-1)**2 with a=2: 1 checks, 3 examples" in ended.out
+        assert "a*(t-1)**2(a=2): 1 checks, 3 examples" in ended.out
 
     def test_files(self, run: Any, folder: Path) -> None:
         arguments = ("--check", CHECK, "--max-examples", "3", "--html=./out.html", "--json", str(folder / "out.json"))

@@ -196,8 +196,7 @@ def _source(text: str, parameters: dict[str, float]) -> "Divergence | Any":
     )
     if not parameters:
         return source
-    given = ", ".join(f"{name}={number:g}" for name, number in parameters.items())
-    return Divergence.from_generator(source, f"{source} with {given}", parameters)
+    return Divergence.from_generator(source, source, parameters)
 
 
 def _numbers(parameters: Sequence[str] | None) -> dict[str, float]:

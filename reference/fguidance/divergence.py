@@ -1,6 +1,7 @@
 """f-divergences by name or from a generator of one's own: value, weight and logit gradient."""
 
 import math
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -239,7 +240,7 @@ def _family_member(name: str, **parameters: float) -> Divergence:
     value = parameters.pop(rule.name, rule.default)
     if parameters:
         raise ValueError(f"divergence: {name!r} takes the parameter {rule.name}, not {', '.join(parameters)}")
-    known = not isinstance(value, bool) and isinstance(value, int | float)
+    known = not isinstance(value, bool) and isinstance(value, numbers.Real)
     if not known or not (rule.low < value < rule.high if rule.is_open else rule.low <= value <= rule.high):
         ends = " (both excluded)" if rule.is_open else ""
         raise ValueError(f"{rule.name} must be a number between {rule.low:g} and {rule.high:g}{ends}, not {value!r}")

@@ -22,7 +22,8 @@ SMOOTH = {
 }  # fmt: skip
 OTHERS = (
     "t*log(t)/4 - (t/4 + 3/4)*log(t/4 + 3/4)", "exp(1/t) - e", "sqrt((t - 1)**2 + 1e-12) - 1e-6", "1e-7*(t - 1)**2",
-    "(t**(1/4) - 1)**2", "(t + 1)*(t - 1)**2/t*log((t + 1)/(2*sqrt(t)))", "t**3 - 1 + tanh(0)",
+    "(t**(3/4) - 1)**2", "log(1 + exp(t)) - log(1 + e)", "exp(t**-2) - e",
+    "(t + 1)*(t - 1)**2/t*log((t + 1)/(2*sqrt(t)))", "t**3 - 1 + tanh(0)",
 )  # fmt: skip
 
 
@@ -66,8 +67,8 @@ def test_a_right_definition_falls_short_of_nothing_and_a_wrong_one_does(name: st
 
 def test_what_no_definition_gets_right_is_refused_with_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = fg.divergence("js").definition._replace(gauge=3.0)
-    monkeypatch.setattr("fguidance.symbolic.numerical._definitions", lambda generator: iter((broken,)))
-    with pytest.raises(ValueError, match=r"cannot be calculated with: at t = .*log t = .*its weight comes out as"):
+    monkeypatch.setattr("fguidance.symbolic.numerical._definitions", lambda *_: iter((broken,)))
+    with pytest.raises(ValueError, match=r"cannot be calculated with: at t = .*log t = .*its (weight|value) comes out"):
         define(parse_generator("t*log(t)", {}))
 
 
@@ -95,7 +96,7 @@ def test_places_are_the_zeros_near_the_axis() -> None:
 
 
 def test_what_is_too_large_to_calculate_with_is_refused() -> None:
-    with pytest.raises(ValueError, match="too large"):
+    with pytest.raises(ValueError, match=r"must be 0 or between 1e-30 and 1e\+30"):
         fg.Divergence.from_generator("1e29*(t - 1)**2*10**2")
 
 

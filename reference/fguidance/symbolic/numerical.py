@@ -165,7 +165,7 @@ def _general_weight(generator: sp.Expr, bend: Callable[[Tensor], Tensor]) -> clo
 
 
 def _crowded(bend: Callable[[Tensor], Tensor], far: Divergence) -> Divergence:
-    """A definition with many nodes in the integrals of the bend near t = 1, for a bend that changes by large factors."""
+    """A definition with many nodes in the integrals of the bend near t = 1, for a bend of large factors."""
     far_value = far.value
     assert far_value is not None
 
@@ -256,9 +256,9 @@ class Probe:
         log_target: log q of the two.
         exact: value and weight of the one class, and the force on the second of the two.
         slack: what an error of the size of the log-ratios would change in each.
-        sizes: the probabilities in value and weight; away from t = 1 float64 may be off by 16 ulp of them.
-        flat: the size of the slope times p where f''(1) = 0, as for (t - 1)^4, and else 0. There weight and force are
-            far below it close to t = 1, and may be off by 4 ulp of it, the value by that times abs(u).
+        sizes: the probabilities in weight and, away from t = 1, in value; float64 may be off by 16 ulp of them.
+        flat: the size of the slope times p where f''(1) = 0, as for (t - 1)^4, and else 0. There the force is far below
+            it close to t = 1, and may be off by 4 ulp of it, the value by that times abs(u).
     """
 
     log_probs: tuple[float, float]
@@ -334,7 +334,7 @@ def _probe(exact: _Exact, nominal: float, other: float) -> Probe:
     moved = (1 + abs(log_p) + abs(log_q)) * (abs(weight) + abs(value)), abs(ratio) * p * exact.bend(place)
     logits = (0.0, min(log_p, -0.5))
     target, force, shaken = _force(exact, logits, (other, nominal))
-    sizes = (p + q, p, mpf(0)) if abs(ratio) > 0.1 else (mpf(0),) * 3
+    sizes = p + q if abs(ratio) > 0.1 else mpf(0), p, mpf(0)
     found, slack, forgiven = map(_floats, ((value, weight, force), (*moved, shaken), sizes))
     return Probe((log_p, log_q), logits, target, found, slack, forgiven, float(exact.flat * p))
 

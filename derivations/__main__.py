@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from derivations import emit, ledger, library, tables
+from derivations import divergence_pages, emit, ledger
 
 
 def _ledger() -> str:
@@ -14,10 +14,10 @@ def _ledger() -> str:
 
 
 FILES: dict[str, Callable[[], str]] = {
-    "book/generated/library.md": library.page,
-    "book/generated/ledger.md": _ledger,
+    "book/generated/library.md": divergence_pages.library,
     "reference/fguidance/closed_forms.py": emit.reference_text,
-    "book/generated/divergences.md": tables.divergence_table,
+    "book/generated/ledger.md": _ledger,
+    "book/generated/divergences.md": divergence_pages.divergence_table,
     "reference/fguidance/catalogue.py": emit.catalogue_text,
 }
 

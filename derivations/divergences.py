@@ -23,6 +23,8 @@ LIFT = (beta - 1) / beta
 RISE = sp.log(2) + (Softplus(-beta * sp.Abs(u)) / beta - Softplus(-sp.Abs(u))) / LIFT
 
 PERIMETER = sp.sqrt(1 + t**2) - (1 + t) / sp.sqrt(2)
+SLOPE = sp.Symbol("v", real=True)
+LAMBERT = sp.LambertW(sp.exp(1 - SLOPE))
 GAN = "Goodfellow et al. 2014; Nowozin, Cseke and Tomioka 2016"
 ALPHA_SLOPE = (t ** (alpha - 1) - 1) / (alpha - 1)
 
@@ -86,6 +88,7 @@ class Row:
         slope: f' in the gauge as a reader would write it, where SymPy does not; proved where it is shown.
         accuracy: the bound of a component of the force in float64 where it is not 8 ulp of the largest weight or
             probability, and 256 of itself for logits at least 10 apart.
+        conjugate: sup over t > 0 of v t - f(t), in v = `SLOPE`, where it has a closed form; proved where it is shown.
     """
 
     name: str
@@ -96,6 +99,7 @@ class Row:
     stated: Stated | None = None
     slope: sp.Expr | None = None
     accuracy: str = ""
+    conjugate: sp.Expr | None = None
 
     @property
     def parameter(self) -> sp.Symbol | None:
@@ -114,22 +118,38 @@ class PrintedRow:
 
 
 DIVERGENCES: tuple[Row, ...] = (
-    Row("rkl", "KL(q, p): the paper's reverse KL", -sp.log(t), "arXiv:2511.05844; Csiszár 1967"),
-    Row("fkl", "KL(p, q): the paper's forward KL", t * sp.log(t), "arXiv:2511.05844; Csiszár 1967"),
+    Row(
+        "rkl", "KL(q, p): the paper's reverse KL", -sp.log(t), "arXiv:2511.05844; Csiszár 1967",
+        conjugate=-1 - sp.log(-SLOPE),
+    ),
+    Row(
+        "fkl", "KL(p, q): the paper's forward KL", t * sp.log(t), "arXiv:2511.05844; Csiszár 1967",
+        conjugate=sp.exp(SLOPE - 1),
+    ),
     Row(
         "js",
         "Jensen-Shannon",
         (t * sp.log(t) - (1 + t) * sp.log((1 + t) / 2)) / 2,
         "arXiv:2511.05844 (corrected); Lin 1991",
+        conjugate=-sp.log(2 - sp.exp(2 * SLOPE)) / 2,
     ),
-    Row("hellinger", "squared Hellinger", (sp.sqrt(t) - 1) ** 2, "Hellinger 1909"),
-    Row("pearson", "Pearson's chi-squared", (t - 1) ** 2, "Pearson 1900"),
-    Row("neyman", "Neyman's chi-squared", (t - 1) ** 2 / t, "Neyman 1949"),
-    Row("jeffreys", "Jeffreys", (t - 1) * sp.log(t), "Jeffreys 1946"),
-    Row("triangular", "triangular discrimination", (t - 1) ** 2 / (t + 1), "Vincze 1981; Le Cam 1986"),
-    Row("lin_k", "Lin's K of q from p, KL(q, (p + q)/2)", -sp.log((1 + t) / 2), "Lin 1991"),
+    Row("hellinger", "squared Hellinger", (sp.sqrt(t) - 1) ** 2, "Hellinger 1909", conjugate=SLOPE / (1 - SLOPE)),
+    Row("pearson", "Pearson's chi-squared", (t - 1) ** 2, "Pearson 1900", conjugate=SLOPE + SLOPE**2 / 4),
+    Row("neyman", "Neyman's chi-squared", (t - 1) ** 2 / t, "Neyman 1949", conjugate=2 - 2 * sp.sqrt(1 - SLOPE)),
+    Row("jeffreys", "Jeffreys", (t - 1) * sp.log(t), "Jeffreys 1946", conjugate=LAMBERT + 1 / LAMBERT + SLOPE - 2),
+    Row(
+        "triangular", "triangular discrimination", (t - 1) ** 2 / (t + 1), "Vincze 1981; Le Cam 1986",
+        conjugate=4 - SLOPE - 4 * sp.sqrt(1 - SLOPE),
+    ),
+    Row(
+        "lin_k", "Lin's K of q from p, KL(q, (p + q)/2)", -sp.log((1 + t) / 2), "Lin 1991",
+        conjugate=-1 - SLOPE - sp.log(-2 * SLOPE),
+    ),
     Row("lin_k_reverse", "Lin's K of p from q, KL(p, (p + q)/2)", t * sp.log(2 * t / (1 + t)), "Lin 1991"),
-    Row("gan", "the GAN objective's divergence, twice JS", t * sp.log(t) - (t + 1) * sp.log((t + 1) / 2), GAN),
+    Row(
+        "gan", "the GAN objective's divergence, twice JS", t * sp.log(t) - (t + 1) * sp.log((t + 1) / 2), GAN,
+        conjugate=-sp.log(2 - sp.exp(SLOPE)),
+    ),
     Row(
         "symmetric_chi_squared",
         "symmetric chi-squared, Pearson's plus Neyman's",
@@ -142,6 +162,7 @@ DIVERGENCES: tuple[Row, ...] = (
         (t - 1) ** 4,
         "Vajda 1973",
         stated=Stated(always(4 * p * Over(GAP, q) ** 3), always(q * Over(GAP, q) ** 4), is_precise=True),
+        conjugate=SLOPE + 3 * sp.Abs(SLOPE / 4) ** sp.Rational(4, 3),
     ),
     Row(
         "arithmetic_geometric",
@@ -157,6 +178,7 @@ DIVERGENCES: tuple[Row, ...] = (
         stated=Stated(
             always(-q * Over(p, HYPOTENUSE) * Over(q, HYPOTENUSE + p)), always(HYPOTENUSE - (p + q) / sp.sqrt(2))
         ),
+        conjugate=1 / sp.sqrt(2) - sp.sqrt(1 - (SLOPE + 1 / sp.sqrt(2)) ** 2),
     ),
     Row(
         "exponential",
@@ -165,6 +187,7 @@ DIVERGENCES: tuple[Row, ...] = (
         "ours: the exponential in the gauge f'(1) = 0",
         stated=Stated(always(p * sp.exp(Over(p, q) - 1)), always(q * sp.exp(Over(p, q) - 1) - p)),
         accuracy="8 + 4 t ulp, t the largest p/q, of the largest weight or probability",
+        conjugate=(1 + SLOPE) * sp.log(1 + SLOPE),
     ),
     Row(
         "total_variation",
@@ -189,6 +212,7 @@ DIVERGENCES: tuple[Row, ...] = (
                 (sp.true, (p * RelativePower(u, alpha - 1) - GAP) / alpha),
             ),
         ),
+        conjugate=((1 + (alpha - 1) * SLOPE) ** (alpha / (alpha - 1)) - 1) / alpha,
     ),
     Row(
         "amari",
@@ -196,6 +220,7 @@ DIVERGENCES: tuple[Row, ...] = (
         4 * (1 - t ** ((1 + alpha) / 2)) / (1 - alpha**2),
         "Amari 1985",
         Family(alpha, sp.S.Zero, LOW, HIGH, specials=(-sp.S.One, sp.S.One), as_alpha=(sp.S.One, (1 + alpha) / 2)),
+        conjugate=2 / (1 + alpha) * ((alpha - 1) * SLOPE / 2) ** ((1 + alpha) / (alpha - 1)) - 4 / (1 - alpha**2),
     ),
     Row(
         "cressie_read",
@@ -210,6 +235,7 @@ DIVERGENCES: tuple[Row, ...] = (
             specials=(-sp.S.One, sp.S.Zero),
             as_alpha=(sp.Integer(2), power + 1),
         ),
+        conjugate=2 / (power + 1) * (1 / (power + 1) + power * SLOPE / 2) ** ((power + 1) / power),
     ),
     Row(
         "tsallis",
@@ -217,6 +243,7 @@ DIVERGENCES: tuple[Row, ...] = (
         (t**order - t) / (order - 1),
         "Tsallis 1998",
         Family(order, sp.Integer(2), sp.S.Zero, HIGH, is_open=True, specials=(sp.S.One,), as_alpha=(order, order)),
+        conjugate=((1 + (order - 1) * SLOPE) / order) ** (order / (order - 1)),
     ),
     Row(
         "skewed_js",
@@ -238,6 +265,7 @@ DIVERGENCES: tuple[Row, ...] = (
             ),
             limits=((skew - 1) * sp.log(1 - skew), -skew * sp.log(skew)),
         ),
+        conjugate=(skew - 1) * sp.log((1 - skew * sp.exp(SLOPE / skew)) / (1 - skew)),
     ),
     Row(
         "skewed_rkl",
@@ -256,6 +284,7 @@ DIVERGENCES: tuple[Row, ...] = (
             always(skew * GAP - q * (Softplus(u + ODDS) + sp.log(1 - skew))),
             limits=(-skew - sp.log(1 - skew), skew),
         ),
+        conjugate=-1 - (1 - skew) / skew * SLOPE - sp.log(-SLOPE / skew),
     ),
     Row(
         "blended_chi_squared",
@@ -275,6 +304,7 @@ DIVERGENCES: tuple[Row, ...] = (
             is_precise=True,
         ),
         accuracy="8 ulp of the largest weight or probability",
+        conjugate=SLOPE + (2 - 2 * sp.sqrt(1 - blend * SLOPE) - blend * SLOPE) / blend**2,
     ),
     Row(
         "softened_total_variation",
@@ -288,6 +318,7 @@ DIVERGENCES: tuple[Row, ...] = (
             is_precise=True,
         ),
         accuracy="8 + 8/width ulp of the largest weight or probability",
+        conjugate=SLOPE + width / 2 * (1 - sp.sqrt(1 - 4 * SLOPE**2)),
     ),
     Row(
         "puri_vincze",

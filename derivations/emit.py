@@ -72,7 +72,8 @@ def _differs(gap: sp.Expr) -> bool:
 
 def _vanishes(expression: sp.Expr) -> bool:
     """Whether an expression is 0, by normal forms from the cheapest on."""
-    return bool(sp.expand(sp.expand_log(expression, force=True)) == 0 or sp.simplify(_in_powers(expression)) == 0)
+    forms = sp.expand, lambda plain: sp.simplify(_in_powers(plain)), sp.simplify
+    return any(form(sp.expand_log(expression, force=True)) == 0 for form in forms)
 
 
 def _in_powers(expression: sp.Expr) -> sp.Expr:

@@ -18,12 +18,12 @@ from derivations import (
     js_printed,
     proposition_2,
     proposition_3,
+    rkl_fkl_js,
     saturation,
     smooth_ece,
     stable_forms,
     tempered,
     tilted,
-    weights,
 )
 from derivations.claim import Claim, Verdict
 from derivations.proof import ProofFailed
@@ -33,7 +33,7 @@ Prover = Callable[[], Claim]
 PROVERS: tuple[Prover, ...] = (
     *proposition_2.PROVERS,
     *tempered.PROVERS,
-    *weights.PROVERS,
+    *rkl_fkl_js.PROVERS,
     *js_printed.PROVERS,
     *saturation.PROVERS,
     *families.PROVERS,

@@ -23,6 +23,7 @@ GENERATORS = {
     "max((t - 1)^2, 2*(t - 1))": (False, lambda t: torch.maximum((t - 1) ** 2, 2 * (t - 1))),
     "max(t - 1, 0)**2": (False, lambda t: (t - 1).clamp_min(0) ** 2),
     "abs(t - 1)**3": (True, lambda t: (t - 1).abs() ** 3),
+    "abs(t**(1/3) - 1)**3": (True, lambda t: (t ** (1 / 3) - 1).abs() ** 3),
     "sqrt((t-1)**2)": (False, lambda t: (t - 1).abs()),
     "(t - 1)**2 + abs(tanh(t - 1))": (False, lambda t: (t - 1) ** 2 + (t - 1).tanh().abs()),
 }

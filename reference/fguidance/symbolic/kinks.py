@@ -1,6 +1,7 @@
 """The smooth parts of a generator that holds absolute values, and the places between them."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ def smooth_parts(generator: sp.Expr) -> tuple[Part, ...]:
         Parts without absolute values, in the order of t, from 0 to infinity.
 
     Raises:
-        ValueError: the places cannot be found, as the argument is no polynomial, nor its log, tanh or atan.
+        ValueError: the places cannot be found, as the argument is no sum of powers of t, nor its log, tanh or atan.
     """
     return tuple(_split(Part(generator, sp.S.Zero, sp.oo)))
 
@@ -62,19 +63,34 @@ def _zeros(expression: sp.Expr) -> Iterator[sp.Expr]:
     elif isinstance(expression, sp.Mul):
         for factor in expression.args:
             yield from _zeros(factor) if factor.has(t) else ()
-    elif expression.is_polynomial(t) and sp.degree(expression, t) <= LARGEST_DEGREE:
-        yield from (z if z.is_Rational else sp.N(z, 50) for z in sp.real_roots(sp.Poly(expression, t)) if z > 0)
+    elif (polynomial := _in_a_root(expression)) is not None:
+        inner, degree = polynomial
+        yield from (z**degree if z.is_Rational else sp.N(z, 60) ** degree for z in sp.real_roots(inner) if z > 0)
     else:
-        raise ValueError(f"generator: where abs({expression}) has a kink cannot be found; write polynomials in abs()")
+        raise ValueError(
+            f"generator: where abs({expression}) has a kink cannot be found; write sums of powers of t in abs()"
+        )
+
+
+def _in_a_root(expression: sp.Expr) -> tuple[sp.Poly, int] | None:
+    """The numerator as a polynomial in the n-th root of t, and n; None for no sum of powers, or a degree over 12."""
+    root = sp.Symbol("root", positive=True)
+    degree = math.lcm(
+        *(int(part.exp.q) for part in expression.atoms(sp.Pow) if part.base == t and part.exp.is_Rational)
+    )
+    inner = sp.numer(sp.together(expression.subs(t, root**degree)))
+    if not inner.is_polynomial(root) or sp.degree(inner, root) > LARGEST_DEGREE:
+        return None
+    return sp.Poly(inner, root), degree
 
 
 def jump(parts: tuple[Part, ...], order: int) -> sp.Expr:
-    """The largest jump, or the steepest fall, of the derivative of that order between neighbouring parts."""
+    """The largest jump, or steepest fall, of the derivative of that order between neighbours; infinite where it is."""
     jumps = [
         sp.N((sp.diff(after.expression, t, order) - sp.diff(before.expression, t, order)).subs(t, after.low), 40)
         for before, after in itertools.pairwise(parts)
     ]
-    return max(jumps, key=abs, default=sp.S.Zero)
+    return max((found if found.is_finite else sp.oo for found in jumps), key=abs, default=sp.S.Zero)
 
 
 def is_twice_differentiable(parts: tuple[Part, ...]) -> bool:

@@ -296,7 +296,11 @@ class _Exact:
     @functools.cached_property
     def flat(self) -> mpf:
         """The size of the slope, at most 1, where f''(1) = 0, and else 0."""
-        if self.bend(mpf(1)) > mpf(10) ** -50:
+        try:
+            bends = self.bend(mpf(1)) > mpf(10) ** -50
+        except ZeroDivisionError:  # infinitely
+            bends = True
+        if bends:
             return mpf(0)
         return min(mpf(1), abs(self.slope(mpf(10) ** 12)), 1000 * abs(self.slope(mpf(2))))
 

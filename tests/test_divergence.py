@@ -327,17 +327,16 @@ class TestAutograd:
     def test_hessian_where_classes_are_tied(self, name: str) -> None:
         """Differences that are 0 still have a derivative; at p = q the Hessian is f''(1) (diag p - p p^T)."""
         divergence = DIVERGENCES[name].divergence
-        for logits in ([0.0, 0, 0, 0], [1.5, 1.5, 0, -2], [0, 0, 9.0, 9]) if divergence.is_smooth else ():
-            for epsilon in (0.0, 0.7):
-                z, log_q = torch.tensor(logits, dtype=DOUBLE), target(4, 0, epsilon)
-                for at in (z, log_q):
-                    plain = torch.func.hessian(lambda y, q=log_q: plain_divergence(name, y, q))(at)
-                    own = torch.func.jacrev(divergence.logit_gradient)(at, log_q)
-                    torch.testing.assert_close(own, plain, rtol=1e-8, atol=1e-10)
-                    forward = torch.func.jacfwd(divergence.logit_gradient)(at, log_q)
-                    torch.testing.assert_close(forward, plain, rtol=1e-8, atol=1e-10)
-                    own = torch.func.hessian(lambda y, q=log_q: divergence.value(y.log_softmax(-1), q))(at)
-                    torch.testing.assert_close(own, plain, rtol=1e-8, atol=1e-10)
+        tied = (([0.0, 0, 0, 0], 0.7), ([1.5, 1.5, 0, -2], 0.0), ([0, 0, 9.0, 9], 0.7))
+        for logits, epsilon in tied if divergence.is_smooth else ():
+            z, log_q = torch.tensor(logits, dtype=DOUBLE), target(4, 0, epsilon)
+            for at in (z, log_q):
+                plain = torch.func.hessian(lambda y, q=log_q: plain_divergence(name, y, q))(at)
+                by_value = torch.func.hessian(lambda y, q=log_q: divergence.value(y.log_softmax(-1), q))(at)
+                by_force = torch.func.jacrev(divergence.logit_gradient)(at, log_q)
+                forward = torch.func.jacfwd(divergence.logit_gradient)(at, log_q)
+                for found in (by_force, forward, by_value):
+                    torch.testing.assert_close(found, plain, rtol=1e-8, atol=1e-10)
 
     @every_divergence
     def test_derivatives_are_never_nan_where_the_gradient_is_finite(self, name: str) -> None:
@@ -556,7 +555,6 @@ OWN = {
         lambda t: (t + 1) / 2 * mpmath.log((t + 1) / (2 * mpmath.sqrt(t))),
     ),
 }
-OWN_TOO = ("lin_k_reverse", "arithmetic_geometric", "total_variation")  # texts in OWN, made once; a kink
 own_generators = pytest.mark.parametrize("text", OWN)
 
 
@@ -584,20 +582,7 @@ class TestFromGenerator:
         with pytest.raises(ValueError, match=r"the limit of f\(t\) at 0, .* is too large to calculate with"):
             fg.Divergence.from_generator("6*10**29*(t-1)**2 + 6*10**29*(t-1)**4")
 
-    @pytest.mark.parametrize("name", [name for name in DIVERGENCES if "=" not in name and name not in OWN_TOO])
-    def test_a_registered_generator_as_text_agrees(self, name: str) -> None:
-        registered = fg.divergence(name)
-        again = fg.Divergence.from_generator(str(registered.generator))
-        logits, log_q = float64_case(name)
-        log_p = torch.log_softmax(logits, -1)
-        for end in ("at_zero", "at_infinity"):
-            assert getattr(again.definition, end) == pytest.approx(getattr(registered.definition, end))
-        torch.testing.assert_close(again.logit_gradient(logits, log_q), registered.logit_gradient(logits, log_q))
-        torch.testing.assert_close(again.weight(log_p, log_q), registered.weight(log_p, log_q))
-        torch.testing.assert_close(again.value(log_p, log_q), registered.value(log_p, log_q))
-
-    @pytest.mark.parametrize("text", ("t*log(t)", "(t-1)**2/(t+1)", "(t-1)**4"))
-    @pytest.mark.parametrize("constant", ("5", "-3.25"))
+    @pytest.mark.parametrize(("text", "constant"), (("t*log(t)", "5"), ("(t-1)**4", "-3.25")))
     def test_gauge_invariance(self, text: str, constant: str) -> None:
         first = fg.Divergence.from_generator(text)
         second = fg.Divergence.from_generator(f"{text} + ({constant})*(t - 1)")

@@ -1,7 +1,7 @@
 """Text to a SymPy expression in t against a whitelist, by a small parser: nothing is compiled or evaluated.
 
-The grammar is Python's: sums of products of signed powers, functions, parentheses; but ^ is taken for **. Lengths,
-depths, degrees and constants are bounded, so that whatever is accepted is also manageable.
+The grammar is Python's: sums of products of signed powers, functions, parentheses; but ``^`` is taken for ``**``.
+Lengths, depths, degrees and constants are bounded, so that whatever is accepted is also manageable.
 """
 
 import functools

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import sympy as sp
 from sympy.codegen.cfunctions import expm1, log1p
+from sympy.codegen.rewriting import expm1_opt, optimize
 
-from fguidance.symbolic.generator import factored, gauge_fixed
+from fguidance.symbolic.generator import factored, gauge_fixed, is_steep
 from fguidance.symbolic.parsing import t
 
 p, q = sp.symbols("p q", positive=True)
@@ -115,8 +116,9 @@ def gauge_of(weight: sp.Expr) -> sp.Expr:
 
 
 def bend_of(generator: sp.Expr) -> sp.Expr:
-    """t f''(t) at t = e^u."""
-    return factored(t * sp.diff(generator, t, 2)).subs(t, sp.exp(u))
+    """t f''(t) at t = e^u, with expm1 where it can be found."""
+    bend = factored(t * sp.diff(generator, t, 2)).subs(t, sp.exp(u))
+    return bend if is_steep(bend) else optimize(bend, (expm1_opt,))
 
 
 def radius_of(*expressions: sp.Expr) -> sp.Expr:

@@ -298,10 +298,10 @@ def _rational(number: mpf) -> sp.Expr | None:
 def in_log_ratio(expression: sp.Expr) -> sp.Expr:
     """The expression at t = e^y, in y = `log_ratio`, written with expm1 and log1p."""
     written = sp.expand_log(sp.powsimp(sp.expand(expression.subs(t, sp.exp(log_ratio)))), force=True)
-    return optimize(sp.expand(written, power_exp=False), (log1p_opt,) if _is_steep(written) else (expm1_opt, log1p_opt))
+    return optimize(sp.expand(written, power_exp=False), (log1p_opt,) if is_steep(written) else (expm1_opt, log1p_opt))
 
 
-def _is_steep(expression: sp.Expr) -> bool:
+def is_steep(expression: sp.Expr) -> bool:
     """Whether SymPy's factorisation, which expm1_opt uses too, would meet a polynomial of a degree over 100."""
     exponents = {number for part in expression.atoms(sp.Pow, sp.exp) for number in part.exp.atoms(sp.Rational)}
     return any(max(abs(number.p), number.q) > 100 for number in exponents)
@@ -309,7 +309,7 @@ def _is_steep(expression: sp.Expr) -> bool:
 
 def factored(expression: sp.Expr) -> sp.Expr:
     """SymPy's factors, or the expression as it is where finding them would take too long."""
-    return expression if _is_steep(expression) else sp.factor(expression)
+    return expression if is_steep(expression) else sp.factor(expression)
 
 
 def tails(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:

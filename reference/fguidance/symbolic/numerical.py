@@ -258,7 +258,7 @@ class Probe:
         slack: what an error of the size of the log-ratios would change in each.
         sizes: the probabilities in weight and, away from t = 1, in value; float64 may be off by 16 ulp of them.
         flat: the size of the slope times p where f''(1) = 0, as for (t - 1)^4, and else 0. There the force is far below
-            it close to t = 1, and may be off by 4 ulp of it, the value by that times abs(u).
+            it close to t = 1, and may be off by 4 ulp of it, the value by that times u^2.
     """
 
     log_probs: tuple[float, float]
@@ -455,7 +455,7 @@ def _is_right(found: Tensor, asked: tuple[Probe, ...]) -> Tensor:
     info = torch.finfo(torch.float64)
     log_p, log_q = _column(asked, "log_probs").unbind(1)
     step = (log_p - log_q).abs().clamp_max(1)
-    flat = _column(asked, "flat")[:, None] * torch.stack((step, *[torch.ones_like(step)] * 2), 1)
+    flat = _column(asked, "flat")[:, None] * torch.stack((step**2, *[torch.ones_like(step)] * 2), 1)
     allowed = info.eps * (ULPS * exact.abs() + 4 * slack + 16 * sizes + 4 * flat) + info.tiny
     beyond = (exact.abs() >= info.max / 2**10) & ~found.isfinite()
     return beyond | ((found - exact).abs() <= allowed)

@@ -5,7 +5,6 @@ The text stands alone. It is printed for a reader and is never executed here.
 
 import sympy as sp
 from sympy.codegen.cfunctions import expm1, log1p
-from sympy.codegen.rewriting import expm1_opt, optimize
 from sympy.printing.numpy import NumPyPrinter
 from sympy.printing.precedence import PRECEDENCE
 
@@ -146,7 +145,7 @@ def print_code(source: sp.Expr, module: str) -> str:
     helpers = {"_power(": _POWER, "_softplus(": _SOFTPLUS}
     helper = "\n".join(text.format(m=module) for name, text in helpers.items() if name in body)
     radius = 1.0 if form is None else float(form.radius)
-    bend = _print(optimize(forms.bend_of(source), (expm1_opt,)), module)
+    bend = _print(forms.bend_of(source), module)
     text = _TEXT.format(m=module, generator=source, radius=radius, bend=bend)
     nodes = ((node, share) for x, share in NODES for node in (x, 1 - x))
     table = _NODES.format(nodes="\n".join(f"    ({node!r}, {share!r})," for node, share in nodes))

@@ -1,7 +1,7 @@
 """The text of `fguidance.closed_forms`: the frame with the claims' formulas, and one function per divergence.
 
 What is printed for a divergence is proved here first: its weight equals p f'(p/q) up to a multiple of p, its value
-q f(p/q) in the gauge, its limits those of f.
+q f(p/q) in the gauge, its limits those of f. The whole text is run, too, and its numbers compared.
 """
 
 import re
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import sympy as sp
 
+from derivations.agreement import require_agreement
 from derivations.divergences import DIVERGENCES, JS_PRINTED, Family, PrintedRow, Row
 from derivations.printer import formula, torch_source
 from fguidance.symbolic import forms, generator
@@ -365,4 +366,6 @@ def reference_text() -> str:
     printed_lines += _count(rows)
     body = "\n\n\n".join((IMPORTS + frame, rows, _tables()))
     lines = _count(body)
-    return HEADER.format(lines=lines, printed=printed_lines, frame=lines - printed_lines) + "\n" + body
+    text = HEADER.format(lines=lines, printed=printed_lines, frame=lines - printed_lines) + "\n" + body
+    require_agreement(text)
+    return text

@@ -5,13 +5,13 @@ import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 import fguidance as fg
+from derivations import agreement
 from derivations.divergences import DIVERGENCES
 from fguidance import catalogue, closed_forms
 
@@ -152,67 +152,16 @@ def test_the_printed_weight_refuses_a_value() -> None:
         closed_forms.value(closed_forms.DIVERGENCES["js_printed"], torch.zeros(1), torch.zeros(1))
 
 
-class TestGuidance:
-    """Every gradient is that of its score, by autograd in float64; the scores are written out here once more."""
+def test_it_agrees_with_the_generators_and_with_autograd_of_its_scores() -> None:
+    agreement.compare(closed_forms)
 
+
+@pytest.mark.parametrize("name", ("rkl", "fkl", "js", "jeffreys", "pearson"))
+def test_the_library_gives_the_same_guidance(name: str) -> None:
     logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
     labels = torch.tensor([0, 3, 6, 1, 1])
-    taus = (0.8, 0.5)
-
-    def gradient(self, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        leaf = self.logits.clone().requires_grad_()
-        return torch.autograd.grad(function(leaf).sum(), leaf)[0]
-
-    def test_the_target(self) -> None:
-        q = closed_forms.label_smoothed_log_target(self.labels, 7, 0.9).exp()
-        expected = torch.full((5, 7), 0.1 / 7, dtype=torch.float64)
-        expected[range(5), self.labels] += 0.9
-        torch.testing.assert_close(q, expected)
-
-    def test_the_tempered_log_probability(self) -> None:
-        found = closed_forms.tempered_log_prob(self.logits, self.labels, *self.taus)
-        own = self.logits[range(5), self.labels]
-        torch.testing.assert_close(found, 0.8 * own - (0.5 * self.logits).exp().sum(-1).log())
-        found = closed_forms.tempered_gradient(self.logits, self.labels, *self.taus)
-        expected = self.gradient(lambda f: closed_forms.tempered_log_prob(f, self.labels, *self.taus))
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
-
-    def test_the_entropy(self) -> None:
-        def entropy(f: torch.Tensor) -> torch.Tensor:
-            p = torch.softmax(f, -1)
-            return -(p * p.log()).sum(-1)
-
-        torch.testing.assert_close(
-            closed_forms.entropy_gradient(self.logits), self.gradient(entropy), rtol=0, atol=1e-13
-        )
-
-    def test_the_tilted_weights(self) -> None:
-        log_prob = torch.tensor([-1.0, -0.2, -3.0], dtype=torch.float64)
-        leaf = log_prob.clone().requires_grad_()
-        (expected,) = torch.autograd.grad((0.7 * leaf).exp().mean().log() / 0.7, leaf)
-        torch.testing.assert_close(closed_forms.tilted_weights(log_prob, 0.7), 3 * expected)
-
-    @pytest.mark.parametrize("name", ("rkl", "fkl", "js", "jeffreys", "pearson"))
-    def test_score_and_gradient(self, name: str) -> None:
-        definition, terms = closed_forms.DIVERGENCES[name], (0.6, 0.9, *self.taus, 0.3)
-        log_p = torch.log_softmax(self.logits, -1)
-        log_q = closed_forms.label_smoothed_log_target(self.labels, 7, 0.9)
-        score = closed_forms.guidance_score(definition, self.logits, self.labels, *terms)
-        tempered = closed_forms.tempered_log_prob(self.logits, self.labels, *self.taus)
-        entropy = -(log_p.exp() * log_p).sum(-1)
-        torch.testing.assert_close(score, tempered - 0.6 * closed_forms.value(definition, log_p, log_q) + 0.3 * entropy)
-        found = closed_forms.guidance_gradient(definition, self.logits, self.labels, *terms)
-        expected = self.gradient(lambda f: closed_forms.guidance_score(definition, f, self.labels, *terms))
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-        guidance = fg.Guidance(name, alpha=0.6, epsilon=0.9, tau_joint=0.8, tau_marginal=0.5, entropy=0.3)
-        torch.testing.assert_close(guidance.logit_gradient(self.logits, self.labels), found, rtol=0, atol=1e-13)
-
-    def test_the_smooth_ece_loss(self) -> None:
-        p = torch.softmax(self.logits, -1)
-        confidence, top = p.max(-1)
-        expected = ((confidence - (top == self.labels).double()).square() + 0.01).sqrt().mean()
-        torch.testing.assert_close(closed_forms.smooth_ece_loss(self.logits, self.labels, 0.01), expected)
-        torch.testing.assert_close(fg.smooth_ece_loss(self.logits, self.labels, beta=0.01), expected)
-        found = closed_forms.smooth_ece_gradient(self.logits, self.labels, 0.01)
-        expected = self.gradient(lambda f: closed_forms.smooth_ece_loss(f, self.labels, 0.01))
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+    found = closed_forms.guidance_gradient(closed_forms.DIVERGENCES[name], logits, labels, 0.6, 0.9, 0.8, 0.5, 0.3)
+    guidance = fg.Guidance(name, alpha=0.6, epsilon=0.9, tau_joint=0.8, tau_marginal=0.5, entropy=0.3)
+    torch.testing.assert_close(guidance.logit_gradient(logits, labels), found, rtol=0, atol=1e-13)
+    loss = closed_forms.smooth_ece_loss(logits, labels, 0.01)
+    torch.testing.assert_close(fg.smooth_ece_loss(logits, labels, beta=0.01), loss)

@@ -6,6 +6,7 @@ each gradient to autograd of its score. Emission runs this, so that a wrong fact
 
 import importlib.util
 import itertools
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,11 +91,23 @@ def _row(module: ModuleType, row: Row, parameter: sp.Rational | None) -> Calcula
         if divergence.bend is not None:
             found = divergence.bend(log_p - log_q)
             yield f"the bend of {name}", found, exact(lambda a, b: evaluate(bend, t, a / b, MPMATH), p, q)
+        ends = [_limit(lambda size: value(size, one)), _limit(lambda size: value(1 / size, one) * size)]
+        found = torch.tensor([divergence.at_zero, divergence.at_infinity], dtype=torch.float64)
+        yield f"the limits of {name}", found, ends
         logits, log_q = _logits()[:, 0].T.contiguous(), torch.log_softmax(_logits()[:, 1].T, -1)
         p, q = torch.softmax(logits, -1), log_q.exp()
         weights = torch.tensor([exact(weight, *pair) for pair in zip(p, q, strict=True)], dtype=torch.float64)
         force = weights - p * weights.sum(-1, keepdim=True)
         yield f"the force of {name}", module.logit_gradient(divergence, logits, log_q), force
+
+
+def _limit(function: Callable[[mpmath.mpf], mpmath.mpf]) -> float:
+    """The limit at 0 of a function that has come close to it at 1e-3000; infinite where it still grows."""
+    try:
+        near, nearer = (function(mpmath.mpf(10) ** -power) for power in (3000, 6000))
+    except OverflowError:
+        return math.inf
+    return math.inf if nearer > 1.5 * near > 100 else float(nearer)
 
 
 def _helpers(module: ModuleType) -> Calculated:
@@ -108,6 +121,10 @@ def _helpers(module: ModuleType) -> Calculated:
     for a in (-1.5, 0.5, 3.0):
         written[f"power at {a}"] = forms.Power(forms.p, forms.q, forms.u, a), module.power(p, q, u, a)
         written[f"relative_power at {a}"] = forms.RelativePower(forms.u, a), module.relative_power(u, a)
+    tiny = 2.0 ** torch.tensor([-1030.0, -1040.0], dtype=torch.float64)  # whose ratio to others is beyond the range
+    for a, b, sign in ((tiny, tiny.sqrt().flip(0), -1), (tiny.sqrt().flip(0), tiny, 1)):
+        found = module.power(a, b, sign * math.log(2) * torch.tensor([510.0, 525.0], dtype=torch.float64), 0.5)
+        yield "power of subnormal numbers", found / (a.sqrt() * b.sqrt()), torch.ones(2)
     for name, (expression, found) in written.items():
         meant = expression.replace(type(expression), forms.MEANINGS[type(expression)])
         places = zip(*(numbers[str(symbol)].tolist() for symbol in sorted(meant.free_symbols, key=str)), strict=True)

@@ -121,10 +121,10 @@ def _helpers(module: ModuleType) -> Calculated:
     for a in (-1.5, 0.5, 3.0):
         written[f"power at {a}"] = forms.Power(forms.p, forms.q, forms.u, a), module.power(p, q, u, a)
         written[f"relative_power at {a}"] = forms.RelativePower(forms.u, a), module.relative_power(u, a)
-    tiny = 2.0 ** torch.tensor([-1030.0, -1040.0], dtype=torch.float64)  # whose ratio to others is beyond the range
-    for a, b, sign in ((tiny, tiny.sqrt().flip(0), -1), (tiny.sqrt().flip(0), tiny, 1)):
-        found = module.power(a, b, sign * math.log(2) * torch.tensor([510.0, 525.0], dtype=torch.float64), 0.5)
-        yield "power of subnormal numbers", found / (a.sqrt() * b.sqrt()), torch.ones(2)
+    tiny = torch.tensor([2.0**-1030, 2.0**-1040], dtype=torch.float64)  # whose ratio to others is beyond the range
+    for small, large, sign in ((tiny, tiny.sqrt().flip(0), -1), (tiny.sqrt().flip(0), tiny, 1)):
+        found = module.power(small, large, sign * math.log(2) * torch.tensor([510.0, 525.0], dtype=torch.float64), 0.5)
+        yield "power of subnormal numbers", found / (small.sqrt() * large.sqrt()), torch.ones(2)
     for name, (expression, found) in written.items():
         meant = expression.replace(type(expression), forms.MEANINGS[type(expression)])
         places = zip(*(numbers[str(symbol)].tolist() for symbol in sorted(meant.free_symbols, key=str)), strict=True)

@@ -55,6 +55,11 @@ class FormPrinter(TorchPrinter):  # type: ignore[misc]
         return f"({quotient})"
 
     def _print_Mul(self, expression: sp.Expr) -> str:
+        called, plain = sp.sift(expression.args, lambda factor: type(factor) in CALLS, binary=True)
+        factor, symbol = sp.Mul(*plain).as_coeff_Mul()
+        if len(called) == 1 and symbol in (forms.p, forms.q):  # the function first: one tensor less at a time
+            sign = {1: "", -1: "-"}.get(factor, f"{self._print(factor)}*")
+            return f"{sign}{self._print(called[0])}*{symbol}"
         number, rest = expression.as_independent(*expression.free_symbols, as_Add=False)
         if number.is_Rational:
             return str(super()._print_Mul(expression))

@@ -235,8 +235,8 @@ def js() -> Divergence:
     """Jensen-Shannon (arXiv:2511.05844 (corrected); Lin 1991): f = t*log(t)/2 - (t + 1)*log(t/2 + 1/2)/2, w =
     p*log(2*p/(p + q))/2."""
     return Divergence(
-        weight=lambda p, q, u: -0.5*p*torch.log1p(q/p),
-        value=lambda p, q, u: -0.5*p*torch.log1p(q/p) + 0.34657359027997264*p - 0.5*q*torch.log1p(p/q) +
+        weight=lambda p, q, u: -0.5*torch.log1p(q/p)*p,
+        value=lambda p, q, u: -0.5*torch.log1p(q/p)*p + 0.34657359027997264*p - 0.5*torch.log1p(p/q)*q +
         0.34657359027997264*q,
         bend=lambda u: 0.5/(torch.exp(u) + 1),
         gauge=0.34657359027997264, at_zero=0.34657359027997264, at_infinity=0.34657359027997264, logarithmic=False,
@@ -298,7 +298,7 @@ def lin_k() -> Divergence:
     """Lin's K of q from p, KL(q, (p + q)/2) (Lin 1991): f = -log(t/2 + 1/2), w = p*(p - q)/(2*(p + q))."""
     return Divergence(
         weight=lambda p, q, u: -p*(q/(p + q)),
-        value=lambda p, q, u: 0.5*p - q*torch.log1p(p/q) - 0.5*q + 0.6931471805599453*q,
+        value=lambda p, q, u: 0.5*p - torch.log1p(p/q)*q - 0.5*q + 0.6931471805599453*q,
         bend=lambda u: torch.exp(u)/(torch.exp(u) + 1)**2,
         gauge=0.5, at_zero=0.19314718055994531, at_infinity=0.5, logarithmic=False,
     )
@@ -308,8 +308,8 @@ def lin_k_reverse() -> Divergence:
     """Lin's K of p from q, KL(p, (p + q)/2) (Lin 1991): f = t*log(2*t/(t + 1)), w = p*(-(p - q)/(2*(p + q)) +
     log(2*p/(p + q)))."""
     return Divergence(
-        weight=lambda p, q, u: p*(q/(p + q)) - p*torch.log1p(q/p),
-        value=lambda p, q, u: -p*torch.log1p(q/p) - 0.5*p + 0.6931471805599453*p + 0.5*q,
+        weight=lambda p, q, u: p*(q/(p + q)) - torch.log1p(q/p)*p,
+        value=lambda p, q, u: -torch.log1p(q/p)*p - 0.5*p + 0.6931471805599453*p + 0.5*q,
         bend=lambda u: (torch.exp(u) + 1)**(-2),
         gauge=0.19314718055994531, at_zero=0.5, at_infinity=0.19314718055994531, logarithmic=False,
     )
@@ -319,8 +319,8 @@ def gan() -> Divergence:
     """The GAN objective's divergence, twice JS (Goodfellow et al. 2014; Nowozin, Cseke and Tomioka 2016): f = t*log(t)
     - (t + 1)*log(t/2 + 1/2), w = p*log(2*p/(p + q))."""
     return Divergence(
-        weight=lambda p, q, u: -p*torch.log1p(q/p),
-        value=lambda p, q, u: -p*torch.log1p(q/p) + 0.6931471805599453*p - q*torch.log1p(p/q) + 0.6931471805599453*q,
+        weight=lambda p, q, u: -torch.log1p(q/p)*p,
+        value=lambda p, q, u: -torch.log1p(q/p)*p + 0.6931471805599453*p - torch.log1p(p/q)*q + 0.6931471805599453*q,
         bend=lambda u: 1/(torch.exp(u) + 1),
         gauge=0.6931471805599453, at_zero=0.6931471805599453, at_infinity=0.6931471805599453, logarithmic=False,
     )
@@ -351,9 +351,9 @@ def arithmetic_geometric() -> Divergence:
     """Taneja's arithmetic-geometric mean divergence (Taneja 1995): f = (t/2 + 1/2)*log((t + 1)/(2*sqrt(t))), w =
     p*(log((p + q)^2/(4*p*q))/4 + (p - q)/(4*p))."""
     return Divergence(
-        weight=lambda p, q, u: -0.25*p*u + 0.5*p*torch.log1p(p/q) - 0.25*q,
-        value=lambda p, q, u: -0.25*p*u + 0.5*p*torch.log1p(p/q) - 0.34657359027997264*p - 0.25*q*u +
-        0.5*q*torch.log1p(p/q) - 0.34657359027997264*q,
+        weight=lambda p, q, u: -0.25*p*u + 0.5*torch.log1p(p/q)*p - 0.25*q,
+        value=lambda p, q, u: -0.25*p*u + 0.5*torch.log1p(p/q)*p - 0.34657359027997264*p - 0.25*q*u +
+        0.5*torch.log1p(p/q)*q - 0.34657359027997264*q,
         bend=lambda u: 0.25*(torch.exp(2*u) + 1)*torch.exp(-u)/(torch.exp(u) + 1),
         gauge=-0.09657359027997266, at_zero=math.inf, at_infinity=math.inf,
     )
@@ -395,10 +395,10 @@ def total_variation() -> Divergence:
 def alpha_family(alpha: float = 0.5) -> Divergence:
     """Alpha family (Cressie and Read 1984; Amari 1985): f = (-alpha*t + alpha + t^alpha - 1)/(alpha*(alpha - 1))."""
     return Divergence(
-        weight=lambda p, q, u: p*relative_power(u, alpha - 1) if (abs(alpha - 1) < 1/2) else power(p, q, u,
+        weight=lambda p, q, u: relative_power(u, alpha - 1)*p if (abs(alpha - 1) < 1/2) else power(p, q, u,
         alpha)/(alpha - 1),
-        value=lambda p, q, u: (-q*relative_power(u, alpha) + difference(p, q, u))/(1 - alpha) if (alpha < 1/2) else
-        (p*relative_power(u, alpha - 1) - difference(p, q, u))/alpha,
+        value=lambda p, q, u: (-relative_power(u, alpha)*q + difference(p, q, u))/(1 - alpha) if (alpha < 1/2) else
+        (relative_power(u, alpha - 1)*p - difference(p, q, u))/alpha,
         bend=lambda u: torch.exp(u*(alpha - 1)),
         gauge=0.0 if (abs(alpha - 1) < 1/2) else -1/(alpha - 1), at_zero=1/alpha if (alpha > 0) else math.inf,
         at_infinity=1/(1 - alpha) if (alpha < 1) else math.inf, radius=min(1, 8/max(1, abs(alpha))), bounded=(alpha >=
@@ -489,7 +489,7 @@ def osterreicher_vajda_family(beta: float = 4.0) -> Divergence:
     if beta == 1:
         return gan()
     return Divergence(
-        weight=lambda p, q, u: p*relative_power(-softplus(-beta*u), (beta - 1)/beta),
+        weight=lambda p, q, u: relative_power(-softplus(-beta*u), (beta - 1)/beta)*p,
         value=lambda p, q, u: 2**(-(beta - 1)/beta)*(p + q)*relative_power(beta*(-softplus(-torch.abs(u)) +
         softplus(-beta*torch.abs(u))/beta)/(beta - 1) + 0.6931471805599453, (beta - 1)/beta),
         bend=lambda u: beta*(torch.exp(beta*u) + 1)**(-2 + 1/beta)*torch.exp(u*(beta - 1)),

@@ -19,11 +19,23 @@ def _exp(x: Tensor, factor: float) -> Tensor:
     return torch.mul(x, factor).exp_()
 
 
+def _is_traced() -> bool:
+    """Whether a compiler or a transform such as vmap looks on, which takes no `out` and no scattering in place."""
+    return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def _put(x: Tensor, index: Tensor, own: Tensor | float) -> Tensor:
-    """x with the labels' entries replaced, in its memory; by a comparison for compilers and transforms such as vmap."""
-    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+    """x with the labels' entries replaced, in its memory unless it is traced."""
+    if _is_traced():
         return torch.where(torch.arange(x.shape[-1], device=x.device) == index, own, x)
     return x.scatter_(-1, index, own)
+
+
+def _less(w: Tensor, p: Tensor, factor: Tensor) -> Tensor:
+    """w - factor * p, in the memory of w where it is as large as p and not traced."""
+    if w.shape != p.shape or _is_traced():
+        return torch.addcmul(w, p, factor, value=-1)
+    return w.addcmul_(p, factor, value=-1)
 
 
 def gradient(
@@ -74,7 +86,8 @@ def _force(
 ) -> Tensor:
     """w - p sum(w), the most probable class taken as the pivot; the memory of `centred` is taken."""
     rest = (1 - epsilon) / centred.shape[-1]
-    powers = marginal.square() if tau_marginal == 0.5 else _exp(centred, 1.0)
+    spare = None if divergence.logarithmic or _is_traced() else centred
+    powers = torch.mul(marginal, marginal, out=spare) if tau_marginal == 0.5 else _exp(centred, 1.0)
     total = powers.sum(-1, keepdim=True)
     log_total, tiny = torch.log(total), torch.finfo(centred.dtype).tiny
     p = powers.div_(total).clamp_min_(tiny)
@@ -83,17 +96,17 @@ def _force(
     is_top = own_p == 1 / total
 
     def weight(p: Tensor, log_p: Tensor, q: float) -> Tensor:
-        u = log_p - (math.log(q) if q > 0 else -FAR) if divergence.logarithmic else log_p
+        u = log_p.sub_(math.log(q) if q > 0 else -FAR) if divergence.logarithmic else log_p
         return divergence.weight(p, p.new_tensor(max(q, tiny)), u)
 
     own = weight(own_p, own_log_p, rest + epsilon)
     top = torch.where(is_top, own * total, weight(1 / total, -log_total, rest) * total)
-    w = torch.addcmul(weight(p, log_p, rest), p, top, value=-1)
-    w = _put(w, index, own - own_p * top)
+    w = _put(_less(weight(p, log_p, rest), p, top), index, own - own_p * top)
     if not divergence.bounded:
         w = w.masked_fill(w.isnan(), 0)  # the difference of two infinities
-    found = torch.addcmul(w, p, w.sum(-1, keepdim=True), value=-1)
-    return found if divergence.bounded else torch.where(w.isinf(), w, found)
+        found = torch.addcmul(w, p, w.sum(-1, keepdim=True), value=-1)
+        return torch.where(w.isinf(), w, found)
+    return _less(w, p, w.sum(-1, keepdim=True))
 
 
 def differentiable(

@@ -8,28 +8,26 @@ from pathlib import Path
 
 from derivations import divergence_pages, emit, ledger
 
-
-def _ledger() -> str:
-    return ledger.render_markdown(ledger.claims())
-
-
 FILES: dict[str, Callable[[], str]] = {
-    "book/generated/library.md": divergence_pages.library,
     "reference/fguidance/closed_forms.py": emit.reference_text,
-    "book/generated/ledger.md": _ledger,
+    "book/generated/library.md": divergence_pages.library,
     "book/generated/divergences.md": divergence_pages.divergence_table,
     "reference/fguidance/catalogue.py": emit.catalogue_text,
 }
+LEDGER = "book/generated/ledger.md"
 
 
 def write(root: Path) -> list[Path]:
     """Write every generated file under `root`, on two cores, and return their paths."""
     with ProcessPoolExecutor(2) as pool:
         texts = {name: pool.submit(make) for name, make in FILES.items()}
-        for name, text in texts.items():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text(text.result(), encoding="utf-8")
-    return [root / name for name in FILES]
+        proved = tuple(pool.map(ledger.prove, ledger.PROVERS))
+        found = {name: text.result() for name, text in texts.items()}
+    ledger.check_unique(proved)
+    for name, text in (found | {LEDGER: ledger.render_markdown(proved)}).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+    return [root / name for name in (*FILES, LEDGER)]
 
 
 def main() -> int:

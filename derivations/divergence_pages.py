@@ -6,6 +6,7 @@ With k the class that p is sure of, the force is F_i = w_i - p_i sum(w), and of 
 left for i != k.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -172,6 +173,7 @@ def math(expression: sp.Expr) -> str:
     return f"${written.replace('}' + chr(92) + 'right|', '}' + chr(92) + 'right' + chr(92) + 'rvert')}$"
 
 
+@functools.cache
 def slope(row: Row) -> sp.Expr:
     """f'(t) in the gauge f'(1) = 0, for a reader."""
     if row.family is None:

@@ -39,16 +39,10 @@ def _less(w: Tensor, p: Tensor, factor: Tensor) -> Tensor:
 
 
 def gradient(
-    logits: Tensor,
-    labels: Tensor,
-    divergence: Divergence,
-    alpha: float,
-    epsilon: float,
-    tau_joint: float,
-    tau_marginal: float,
-    weights: Tensor | None = None,
-) -> Tensor:
-    """weights * (tau_1 e_y - tau_2 softmax(tau_2 f)) - alpha (w - p sum(w)) (:eq:`eq-proposition-2`).
+    logits: Tensor, labels: Tensor, divergence: Divergence, alpha: float, epsilon: float, tau_joint: float,
+    tau_marginal: float, weights: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """weights * (tau_1 e_y - tau_2 softmax(tau_2 f)) - alpha (w - p sum(w)) (:eq:`eq-proposition-2`), (..., classes).
 
     Args:
         logits: finite, shape (..., classes), floating point; half precision becomes float32, and all becomes float64
@@ -60,9 +54,6 @@ def gradient(
         tau_joint: temperature of the label's logit.
         tau_marginal: temperature of the logits in the normaliser.
         weights: of the samples, shape (..., 1), or None for 1.
-
-    Returns:
-        Shape (..., classes), float32 or float64.
     """
     working = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     if alpha > 0 and not divergence.bounded and working.device.type != "mps":
@@ -110,15 +101,9 @@ def _force(
 
 
 def differentiable(
-    logits: Tensor,
-    labels: Tensor,
-    divergence: Divergence,
-    alpha: float,
-    epsilon: float,
-    tau_joint: float,
-    tau_marginal: float,
-    weights: Tensor | None = None,
-) -> Tensor:
+    logits: Tensor, labels: Tensor, divergence: Divergence, alpha: float, epsilon: float, tau_joint: float,
+    tau_marginal: float, weights: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """The same by `closed_forms`, through which autograd can go; arguments and result as in `gradient`."""
     working = logits.double() if logits.device.type != "mps" else logits.float()
     found = closed_forms.tempered_gradient(working, labels, tau_joint, tau_marginal)

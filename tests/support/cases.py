@@ -11,6 +11,7 @@ from mpmath import mpf
 from torch import Tensor
 
 import fguidance as fg
+from fguidance.symbolic.evaluate import evaluate
 from tests.support import exact
 
 ALPHAS = (-2.3, 0.3, 0.999, 1.7, 3.0)
@@ -102,7 +103,11 @@ def family_member(family: str, value: float) -> Member:
 
 def _members() -> dict[str, Member]:
     plain = [name for name in fg.divergence_names() if not fg.divergence_parameters(name)]
-    found = {name: Member(fg.divergence(name), exact.REFERENCES[name]) for name in plain}
+    found = {}
+    for name in plain:
+        divergence = fg.divergence(name)
+        reference = exact.REFERENCES.get(name) or exact.from_generator(divergence.generator)
+        found[name] = Member(divergence, reference)
     members = {f"{family}={v}": family_member(family, v) for family, values in PARAMETERS.items() for v in values}
     return found | members
 
@@ -205,4 +210,7 @@ def plain_divergence(name: str, logits: Tensor, log_q: Tensor) -> Tensor:
 def plain_generator(name: str):
     """The generator f(t) as a function of a tensor."""
     family, _, value = name.partition("=")
-    return PLAIN_FAMILIES[family](float(value)) if value else PLAIN_GENERATORS[name]
+    if value:
+        return PLAIN_FAMILIES[family](float(value))
+    generator = fg.divergence(name).generator
+    return PLAIN_GENERATORS.get(name) or (lambda t: evaluate(generator, *generator.free_symbols, t))

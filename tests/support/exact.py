@@ -9,9 +9,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import mpmath
+import sympy as sp
 import torch
 from mpmath import mpf
 from torch import Tensor
+
+from fguidance.symbolic.evaluate import MPMATH, evaluate
 
 DIGITS = 400
 Homogeneous = Callable[[mpf, mpf], mpf]
@@ -198,6 +201,15 @@ def from_slope(slope: Callable[[mpf], mpf], generator: Callable[[mpf], mpf]) -> 
         lambda p, q: p * (slope(p / q) - tangent()),
         lambda p, q: q * (generator(p / q) - tangent() * (p / q - 1)),
     )
+
+
+def from_generator(generator: sp.Expr) -> Reference:
+    """The reference of a row that has none of its own here; 1e-4000 stands for a target of 0."""
+    (symbol,) = generator.free_symbols
+    first = sp.diff(generator, symbol)
+    found = from_slope(*(lambda at, part=part: evaluate(part, symbol, at, MPMATH) for part in (first, generator)))
+    least = mpf(10) ** -4000
+    return Reference(lambda p, q: found.weight(p, q or least), lambda p, q: found.value(p, q or least))
 
 
 def numbers(tensor: Tensor) -> list[mpf]:

@@ -17,12 +17,16 @@ from fguidance.calibration import (
     smooth_ece,
     top_label,
 )
-from fguidance.calibration.errors import _folded_mean
 from tests.calibration.plain import DOUBLE, Problem, problems, random_problem
 from tests.calibration.test_losses import DTYPES, random_batch
 
 FEW = settings(max_examples=max(1, settings().max_examples // 2))
 some_bins = st.sampled_from((1, 2, 5, 15, 100))
+
+
+def softmax(logits: torch.Tensor) -> np.ndarray:
+    powers = np.exp(logits.numpy())
+    return powers / powers.sum(-1, keepdims=True)
 
 
 def members(problem: Problem, bins: int, equal_mass: bool) -> list[list[int]]:
@@ -55,27 +59,6 @@ def plain_ece(problem: Problem, bins: int, equal_mass: bool = False, debiased: b
 def test_the_error_is_that_of_a_plain_loop(problem: Problem, bins: int, equal_mass: bool, debiased: bool) -> None:
     found = expected_calibration_error(*problem.tensors(), bins, equal_mass=equal_mass, debiased=debiased)
     assert found.item() == pytest.approx(plain_ece(problem, bins, equal_mass, debiased), abs=1e-9)
-
-
-@pytest.mark.parametrize("bins", [1, 7, 15, 1000])
-@pytest.mark.parametrize("equal_mass", [False, True])
-@pytest.mark.parametrize("debiased", [False, True])
-def test_the_error_of_many_samples(bins: int, equal_mass: bool, debiased: bool) -> None:
-    problem = random_problem(1, 300, over=2)
-    found = expected_calibration_error(*problem.tensors(), bins, equal_mass=equal_mass, debiased=debiased)
-    assert found.item() == pytest.approx(plain_ece(problem, bins, equal_mass, debiased), abs=1e-9)
-
-
-def test_there_are_fifteen_bins_of_equal_width() -> None:
-    problem = random_problem(1, 300, over=2)
-    expected = plain_ece(problem, 15)
-    assert expected_calibration_error(*problem.tensors()).item() == pytest.approx(expected, abs=1e-12)
-
-
-@given(st.permutations([True] * 5 + [False] * 5))
-def test_equal_confidences_share_a_bin_of_equal_mass(correct: list[bool]) -> None:
-    found = expected_calibration_error(torch.full((10,), 0.5), torch.tensor(correct), 2, equal_mass=True)
-    assert found.item() == 0
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3)])
@@ -113,25 +96,12 @@ def test_of_calibrated_samples_the_debiased_error_is_nearer_to_nothing(equal_mas
     assert debiased == pytest.approx((2 - math.sqrt(2)) * plain, rel=0.1)
 
 
-@FEW
-@given(st.floats(0, 3), st.floats(1e-3, 2))
-def test_the_mean_of_the_folded_normal_is_scipys(mean: float, deviation: float) -> None:
-    found = _folded_mean(torch.tensor(mean, dtype=DOUBLE), torch.tensor(deviation, dtype=DOUBLE))
-    assert found.item() == pytest.approx(foldnorm.mean(mean / deviation, scale=deviation), rel=1e-9)
-
-
-def test_without_variance_the_folded_normal_is_a_point() -> None:
-    assert _folded_mean(torch.tensor(0.3), torch.tensor(0.0)) == 0.3
-
-
 class TestTopLabel:
-    """What the measures take, from logits."""
-
     @pytest.mark.parametrize("shape", [(), (6,), (2, 3)])
     def test_it_is_the_largest_probability_and_whether_it_is_the_labels(self, shape: tuple[int, ...]) -> None:
         logits, labels = random_batch(*shape)
         confidence, correct = top_label(logits, labels)
-        probs = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(-1, keepdims=True)
+        probs = softmax(logits)
         np.testing.assert_allclose(confidence.numpy(), probs.max(-1), rtol=1e-12)
         np.testing.assert_array_equal(correct.numpy(), probs.argmax(-1) == labels.numpy())
         assert correct.dtype == torch.bool
@@ -146,48 +116,32 @@ class TestTopLabel:
         assert confidence.max() <= 1
         assert smooth_ece(confidence, correct).isfinite()
 
-    def test_of_equal_logits_the_first_is_the_prediction(self) -> None:
-        _, correct = top_label(torch.zeros(3, 3), torch.tensor([0, 1, 2]))
-        assert correct.tolist() == [True, False, False]
-
-    def test_the_prediction_is_the_largest_logit_where_rounding_makes_probabilities_equal(self) -> None:
-        logits = torch.tensor([[0.0, 1e-9]])
-        assert logits.argmax() == 1
-        assert top_label(logits, torch.tensor([1]))[1].item()
+    def test_where_rounding_makes_probabilities_equal_the_largest_logit_counts_and_else_the_first(self) -> None:
+        assert top_label(torch.tensor([[0.0, 1e-9]]), torch.tensor([1]))[1].item()
+        assert top_label(torch.zeros(3, 3), torch.tensor([0, 1, 2]))[1].tolist() == [True, False, False]
 
 
-class TestClasswise:
-    """One problem for each class."""
-
-    def test_it_is_the_probability_of_each_class_and_whether_it_is_the_label(self) -> None:
-        logits, labels = random_batch(7)
-        confidence, correct = classwise(logits, labels)
-        probs = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(-1, keepdims=True)
-        np.testing.assert_allclose(confidence.numpy(), probs.T, rtol=1e-12)
-        np.testing.assert_array_equal(correct.numpy(), labels.numpy() == np.arange(5)[:, None])
-        assert correct.dtype == torch.bool
+def test_classwise_is_the_probability_of_each_class_and_whether_it_is_the_label() -> None:
+    logits, labels = random_batch(7)
+    confidence, correct = classwise(logits, labels)
+    np.testing.assert_allclose(confidence.numpy(), softmax(logits).T, rtol=1e-12)
+    np.testing.assert_array_equal(correct.numpy(), labels.numpy() == np.arange(5)[:, None])
+    assert correct.dtype == torch.bool
 
 
 class TestProperScores:
-    """The Brier score and the negative log-likelihood."""
-
     @pytest.mark.parametrize("shape", [(), (6,), (2, 3)])
-    def test_the_brier_score_is_the_mean_squared_distance(self, shape: tuple[int, ...]) -> None:
+    def test_the_mean_squared_distance_and_the_likelihood_of_the_labels(self, shape: tuple[int, ...]) -> None:
         logits, labels = random_batch(*shape)
-        probs = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(-1, keepdims=True)
+        probs = softmax(logits)
         expected = ((probs - np.eye(5)[labels.numpy()]) ** 2).sum(-1).mean()
         assert brier_score(logits, labels).item() == pytest.approx(expected, rel=1e-12)
+        own = np.take_along_axis(probs, labels.numpy()[..., None], -1)
+        assert negative_log_likelihood(logits, labels).item() == pytest.approx(-np.log(own).mean(), rel=1e-12)
 
     @pytest.mark.parametrize(("label", "expected"), [(0, 0), (1, 2)])
     def test_it_runs_from_nothing_to_two(self, label: int, expected: float) -> None:
         assert brier_score(torch.tensor([[1e4, 0, 0]]), torch.tensor([label])).item() == expected
-
-    @pytest.mark.parametrize("shape", [(), (6,), (2, 3)])
-    def test_the_likelihood_is_that_of_the_labels(self, shape: tuple[int, ...]) -> None:
-        logits, labels = random_batch(*shape)
-        probs = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(-1, keepdims=True)
-        own = np.take_along_axis(probs, labels.numpy()[..., None], -1)
-        assert negative_log_likelihood(logits, labels).item() == pytest.approx(-np.log(own).mean(), rel=1e-12)
 
     def test_it_is_finite_where_the_probability_is_not_to_be_told_from_nothing(self) -> None:
         assert negative_log_likelihood(torch.tensor([[1e4, 0.0]]), torch.tensor([1])).item() == 1e4

@@ -1,6 +1,5 @@
 """Masses on a grid: what is kept when they are put there, and what smoothing does to them."""
 
-import math
 
 import numpy as np
 import pytest
@@ -37,13 +36,6 @@ def test_a_deposit_reaches_no_further_than_one_cell(rows: tuple[Tensor, Tensor],
     np.testing.assert_allclose(found.numpy(), share @ mass.numpy(), rtol=0, atol=1e-10)
 
 
-def test_rows_are_deposited_by_themselves() -> None:
-    place, mass = torch.rand(2, 3, 5, dtype=DOUBLE), torch.rand(2, 3, 5, dtype=DOUBLE)
-    found = grid.deposit(place, mass, 8)
-    assert found.shape == (2, 3, 9)
-    torch.testing.assert_close(found[1, 2], grid.deposit(place[1, 2], mass[1, 2], 8), rtol=0, atol=0)
-
-
 def test_a_deposit_is_differentiable_in_place_and_mass() -> None:
     place = torch.tensor([0.0, 0.13, 0.55, 1.0], dtype=DOUBLE, requires_grad=True)
     mass = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=DOUBLE, requires_grad=True)
@@ -57,28 +49,12 @@ def test_a_deposit_is_differentiable_in_place_and_mass() -> None:
     np.testing.assert_allclose(in_mass.numpy(), between, rtol=1e-12)
 
 
-@pytest.mark.parametrize("cells", [2, 5, 16])
-def test_the_spectrum_is_a_sum_of_cosines(cells: int) -> None:
-    values = random_grid(cells)
-    j, k = np.arange(cells + 1), np.arange(cells + 1)[:, None]
-    found = grid.spectrum(values).numpy()
-    np.testing.assert_allclose(found.real, 2 * np.cos(math.pi * j * k / cells) @ values.numpy(), atol=1e-12)
-    np.testing.assert_allclose(found.imag, 0, atol=1e-12)
-
-
 @bandwidths
 def test_smoothing_is_by_the_reflected_gaussian(bandwidth: float) -> None:
     """At the grid points, where the Gaussian is many cells wide."""
     values, points = random_grid(128), np.linspace(0, 1, 129)
     expected = 129 / 128 * smoothed_residual(points, points, np.zeros(129), bandwidth, values.numpy())
     np.testing.assert_allclose(smoothed(values, bandwidth).numpy(), expected, rtol=0, atol=1e-10)
-
-
-def test_every_row_has_its_own_bandwidth() -> None:
-    values = random_grid(64, 3)
-    found = grid.smoothed(grid.spectrum(values), torch.tensor([0.0, 0.1, 2.0], dtype=DOUBLE))
-    for row, bandwidth in enumerate((0.0, 0.1, 2.0)):
-        torch.testing.assert_close(found[row], smoothed(values[row], bandwidth), rtol=0, atol=1e-12)
 
 
 @bandwidths
@@ -93,8 +69,3 @@ def test_the_slope_is_that_of_smoothing(bandwidth: float) -> None:
     slope = grid.smoothed_slope(grid.spectrum(values), torch.tensor(bandwidth, dtype=DOUBLE))
     expected = slopes(plain, np.array([bandwidth]), 1e-5)
     assert (weight * slope).sum().item() == pytest.approx(expected.item(), rel=1e-6, abs=1e-7)
-
-
-def test_the_integral_is_the_trapezoid_rule() -> None:
-    values = random_grid(10, 2)
-    np.testing.assert_allclose(grid.integral(values).numpy(), np.trapezoid(values.numpy()), rtol=1e-12)

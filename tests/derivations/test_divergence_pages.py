@@ -203,10 +203,6 @@ def test_what_becomes_of_the_force_is_the_limit_of_t_times_the_slope(name: str, 
     far, farther = (abs(t * SLOPES[name](t)) for t in (1e-8, 1e-12))
     expected = "grows" if farther > 100 * far else "vanishes" if farther < far / 50 else "stays"
     assert cells[name][FORCE] == expected
-
-
-@pytest.mark.parametrize("name", SLOPES)
-def test_limit_of_t_times_the_slope(name: str, cells: Cells) -> None:
     limit = {"$-1$": -1.0, "$0$": 0.0, "$-\\infty$": -math.inf}[cells[name][LIMIT]]
     found = 1e-12 * SLOPES[name](1e-12)
     assert found < -1e6 if limit == -math.inf else found == pytest.approx(limit, abs=1e-5)
@@ -218,17 +214,3 @@ def test_curvature_at_one(name: str, cells: Cells) -> None:
     numerator, _, denominator = fraction.partition("/")
     expected = (SLOPES[name](1 + 1e-5) - SLOPES[name](1 - 1e-5)) / 2e-5
     assert float(numerator) / float(denominator or 1) == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.parametrize("line", pages.divergence_table().splitlines())
-def test_no_bar_inside_a_cell_ends_it(line: str) -> None:
-    assert line.count("|") in (0, 4, 6)
-
-
-def test_among_the_papers_three_only_rkl_keeps_a_force(cells: Cells) -> None:
-    assert [cells[name][FORCE] for name in ("rkl", "fkl", "js")] == ["stays", "vanishes", "vanishes"]
-
-
-def test_the_alpha_family_keeps_a_force_up_to_alpha_zero(cells: Cells) -> None:
-    force = "grows for $\\alpha < 0$; stays for $\\alpha = 0$; vanishes for $\\alpha > 0$"
-    assert cells["alpha"][FORCE] == force

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from fguidance.diffusion import ADMConfig, load_adm_unet
-from fguidance.diffusion.adm_blocks import decoder_blocks, encoder_blocks
 from lab.published_weights import arrays, shapes, state_of
 
 SMALL = ADMConfig(
@@ -36,57 +34,16 @@ def off_by(network: Callable[..., Tensor], given: dict[str, Tensor]) -> float:
 
 
 def test_it_computes_what_the_published_program_does(given, state) -> None:
-    assert off_by(load_adm_unet(state, SMALL), given) < 1e-4
+    network = load_adm_unet(state, SMALL)
+    assert off_by(network, given) < 1e-4
+    assert not any(module.training for module in network.modules())
+    assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
 def test_exactly_the_published_keys_and_shapes() -> None:
     listed = {name: torch.empty(shape, device="meta") for name, shape in shapes(PUBLISHED).items()}
     network = load_adm_unet(listed, ADMConfig.imagenet128())
     assert sum(parameter.numel() for parameter in network.parameters()) == MILLIONS
-
-
-def test_every_block_is_named_once() -> None:
-    config = ADMConfig.imagenet128()
-    names = [*encoder_blocks(config), *decoder_blocks(config)]
-    for which in (1, 2):
-        assert len({row[which] for row in names}) == len(names)
-    published = {name.rsplit(".", 1)[0] for name in shapes(PUBLISHED) if ".qkv." in name}
-    assert {f"{row[1]}.qkv" for row in names if row[0] == "attention"} == published
-
-
-class TestTraps:
-    """What goes wrong in silence: each of these loads, and the comparison sees it."""
-
-    def test_the_number_of_heads(self, given, state) -> None:
-        assert off_by(load_adm_unet(state, replace(SMALL, num_heads=2)), given) > 1e-3
-
-    def test_the_groups_of_the_middle_attention(self, given, state) -> None:
-        model = load_adm_unet(state, SMALL)
-        model.network.mid_block.attentions[0].group_norm.num_groups = 16
-        assert off_by(model, given) > 1e-3
-
-    def test_the_order_of_the_rows_of_attention(self, given, state) -> None:
-        for name in [name for name in state if ".qkv." in name]:
-            rows = state[name].unflatten(0, (4, 3, -1))
-            state[name] = rows.transpose(0, 1).flatten(0, 2)
-        assert off_by(load_adm_unet(state, SMALL), given) > 1e-3
-
-    def test_labels_and_timesteps_matter(self, given, state) -> None:
-        network = load_adm_unet(state, SMALL)
-        other = {"y": (given["y"] + 1) % 10, "t": given["t"].flip(0)}
-        for name, tensor in other.items():
-            assert off_by(network, given | {name: tensor}) > 1e-3
-
-
-def test_ready_for_inference(state) -> None:
-    network = load_adm_unet(state, SMALL)
-    assert not any(module.training for module in network.modules())
-    assert not any(parameter.requires_grad for parameter in network.parameters())
-
-
-def test_from_a_file(given, state, tmp_path: Path) -> None:
-    torch.save(state, tmp_path / "weights.pt")
-    assert off_by(load_adm_unet(tmp_path / "weights.pt", SMALL), given) < 1e-4
 
 
 class TestRefused:

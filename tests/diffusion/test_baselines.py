@@ -30,28 +30,6 @@ def classifier(x: Tensor) -> Tensor:
     return torch.tanh(x.flatten(1)) @ weight * 5
 
 
-def noise_aware(x: Tensor, t: Tensor) -> Tensor:
-    return classifier(x) * (1 + t.view(-1, 1) / 1000)
-
-
-class TestNoiseAware:
-    def test_it_is_given_the_models_timesteps(self) -> None:
-        seen: list[list[int]] = []
-
-        def watched(x: Tensor, t: Tensor) -> Tensor:
-            seen.append(t.tolist())
-            return noise_aware(x, t)
-
-        settings = {"guidance": DHARIWAL_NICHOL, "classifier": watched, "classifier_input": "noisy"}
-        sample(model, SCHEDULE, LABELS, progress=False, **settings, **noise())
-        assert seen == [[timestep] * 3 for timestep in SCHEDULE.timestep_map.flip(0).tolist()]
-
-    def test_another_input_is_refused(self) -> None:
-        settings = {"guidance": DHARIWAL_NICHOL, "classifier": classifier, "classifier_input": "dirty"}
-        with pytest.raises(ValueError, match="classifier_input is 'dirty'; it must be one of"):
-            sample(model, SCHEDULE, LABELS, progress=False, **settings, **noise())
-
-
 class TestEntropyAware:
     images = noise()["initial_noise"]
 
@@ -105,12 +83,3 @@ class TestClassifierFree:
     def test_bad_arguments_are_named(self, changes, match) -> None:
         with pytest.raises(ValueError, match=match):
             classifier_free(**({"model": model, "guidance_scale": 1.0} | changes))
-
-
-@pytest.mark.parametrize("changes", [{"tilt": -0.2}, {"entropy": 0.5}])
-def test_tilt_and_entropy_guide(changes) -> None:
-    both = (fg.Guidance(alpha=0.0, **changes), fg.Guidance(alpha=0.0))
-    first, second = (
-        sample(model, SCHEDULE, LABELS, guidance=one, classifier=classifier, progress=False, **noise()) for one in both
-    )  # fmt: skip
-    assert not first.equal(second)

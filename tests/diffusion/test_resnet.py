@@ -78,23 +78,6 @@ def test_exactly_the_published_keys_and_shapes(depth: int) -> None:
     assert {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()} == shapes(f"resnet{depth}")
 
 
-def test_a_file_without_counters_of_batches_is_read() -> None:
-    weights = made_weights("resnet50")
-    older = {name: tensor for name, tensor in weights.items() if not name.endswith("num_batches_tracked")}
-    assert len(older) < len(weights)
-    images = torch.linspace(-1, 1, 3 * 32 * 32).view(1, 3, 32, 32)
-    assert load_resnet(older)(images).equal(load_resnet(weights)(images))
-
-
-def test_ready_for_inference_and_apart_from_what_was_given() -> None:
-    weights = made_weights("resnet50")
-    network = load_resnet(weights)
-    assert not any(module.training for module in network.modules())
-    assert not any(parameter.requires_grad for parameter in network.parameters())
-    weights["fc.bias"].fill_(torch.nan)
-    assert bool(network.fc.bias.isfinite().all())
-
-
 class TestRefused:
     """Weights of another network, with a message that says what is wrong."""
 

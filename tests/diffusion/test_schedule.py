@@ -72,10 +72,6 @@ def test_adding_noise_keeps_unit_variance_and_uses_each_samples_step() -> None:
         torch.testing.assert_close(noisy[row], torch.full((1, 2, 2), share**0.5 + 2 * (1 - share) ** 0.5))
 
 
-def test_repr_names_the_timesteps() -> None:
-    assert repr(Schedule.linear(1000).respace(25)) == "Schedule(25 steps, timesteps 0 to 999)"
-
-
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [

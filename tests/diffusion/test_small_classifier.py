@@ -51,12 +51,6 @@ def test_it_is_smooth() -> None:
     assert largest_jump(8001) < 0.6 * largest_jump(4001)
 
 
-@pytest.mark.parametrize("field", FIELDS)
-def test_what_is_no_positive_whole_number_is_no_shape(field: str) -> None:
-    with pytest.raises(ValueError, match=f"{field} must be a whole number of at least 1, not 0"):
-        SmallShape(**(FIELDS | {field: 0}))
-
-
 @pytest.mark.parametrize("size", (1, 2, 6, 9))
 def test_images_can_be_halved_twice(size: int) -> None:
     with pytest.raises(ValueError, match=f"image_size must be a multiple of 4, not {size}"):

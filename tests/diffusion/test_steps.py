@@ -59,11 +59,6 @@ def test_step_size_remembers_the_largest_first_element_only() -> None:
     torch.testing.assert_close(step_size(variance, 0), variance)
 
 
-def test_without_gamma_the_step_size_is_the_variance() -> None:
-    variance = torch.rand(2, 1, 2, 2)
-    torch.testing.assert_close(GuidanceStepSize(4, 0.0)(variance, 2), variance, rtol=0, atol=0)
-
-
 FIVE = Schedule.linear(1000).respace(5)
 LABELS = torch.tensor([1, 0, 2])
 GUIDED = {"guidance": Guidance(divergence="js", alpha=0.7), "guidance_scale": 1.7}
@@ -122,11 +117,6 @@ def test_with_all_its_noise_it_is_the_ancestral_sampler_of_the_posteriors_varian
     ddim = sample(model, FIVE, LABELS, sampler="ddim", eta=1.0, progress=False, **NOISE)
     ancestral = sample(model, FIVE, LABELS, progress=False, **NOISE)
     torch.testing.assert_close(ddim, ancestral, rtol=1e-9, atol=1e-9)
-
-
-def test_noise_and_clean_image_are_each_others_inverse() -> None:
-    x, clean = NOISE["initial_noise"], NOISE["step_noise"][0]
-    torch.testing.assert_close(predict_clean(x, predict_noise(x, clean, 0.3), 0.3), clean)
 
 
 @pytest.mark.parametrize(

@@ -30,18 +30,6 @@ def test_the_minimiser_solves_the_ledgers_equation(accuracy: float, beta: float)
     assert float(SOLVED.subs({c: accuracy, p: found})) == pytest.approx(beta, rel=1e-3)
 
 
-def test_five_samples_are_the_expected_loss_at_four_fifths() -> None:
-    confidence = torch.tensor([0.6, 0.8, 0.97], dtype=torch.float64)
-    expected = calibration.expected_loss(fg.smooth_ece_loss, 0.8, confidence)
-    torch.testing.assert_close(calibration.group_loss(fg.smooth_ece_loss, confidence), expected)
-
-
-def test_the_binned_loss_of_equal_confidences_is_smallest_where_they_are_calibrated() -> None:
-    confidence = torch.linspace(0.55, 0.95, 41, dtype=torch.float64)
-    values = calibration.group_loss(calibration.binned(1e-2, 15), confidence)
-    assert confidence[values.argmin()].item() == pytest.approx(0.8)
-
-
 def test_the_temperature_that_was_divided_out_is_multiplied_back(networks, part: Part) -> None:
     assert networks.temperature == pytest.approx(1.13, abs=0.01)
     scaled = networks.classifier(part.images) / networks.temperature

@@ -17,12 +17,13 @@ from fguidance.diffusion.adm_classifier import EMBEDDING, ADMClassifier
 from fguidance.diffusion.adm_classifier import WHOLE as CLASSIFIER_WHOLE
 from fguidance.run import load_config
 from fguidance.run.folder import write_whole
-from fguidance.run.networks import load_classifier, load_judge, load_model
+from fguidance.run.networks import load_classifier, load_model
 from lab import checkpoint_progress
 from lab.checkpoint import RECIPES, calibrated, initialised, make
 from lab.checkpoint_names import published_names
 from lab.checkpoint_training import Training, hybrid_loss, train_classifier
 from lab.digits_data import load
+from tests.support.runs import knowledge
 
 SHAPE = {
     "image_size": 8, "in_channels": 1, "model_channels": 32, "num_res_blocks": 1, "attention_downsampling": (2,),
@@ -134,25 +135,13 @@ def test_every_network_of_a_recipe_is_made_and_read(tmp_path: Path) -> None:
 
 
 class TestTheFileInThePackage:
-    def test_its_size(self) -> None:
-        assert DIGITS_FILE.stat().st_size <= LARGEST_BYTES
 
     @pytest.mark.parametrize("name", ("digits", "digits/dhariwal_nichol"))
     def test_its_networks_know_digits(self, name: str) -> None:
-        config, data = load_config(name), load(200, 500, 0)
-        schedule, test = Schedule.linear(1000), data.test
-        step = torch.full((len(test),), 100)
-        noise = torch.randn(test.images.shape, generator=torch.Generator().manual_seed(0))
-        x_t = schedule.add_noise(test.images, noise, step)
-        predicted = load_model(config.model)(x_t, step, test.labels)
-        assert predicted.shape == (500, 2, 8, 8)
-        assert (predicted[:, :1] - noise).square().mean() < 0.4
-        classifier = load_classifier(config.classifier)
-        logits = classifier(x_t, step) if config.classifier.input == "noisy" else classifier(test.images)
-        assert (logits.argmax(1) == test.labels).double().mean() > 0.8
-        pixels = ((test.images + 1) * 127.5).to(torch.uint8)
-        judged = load_judge(config.features).features_and_logits(pixels)[:, -10:]
-        assert (judged.argmax(1) == test.labels).double().mean() > 0.95
+        test = load(200, 500, 0).test
+        error, guiding, judging = knowledge(load_config(name), test.images, test.labels)
+        assert (error < 0.4, guiding > 0.8, judging > 0.95) == (True, True, True)
+        assert DIGITS_FILE.stat().st_size <= LARGEST_BYTES
 
     def test_its_classifier_is_calibrated_already(self) -> None:
         config, data = load_config("digits"), load(200, 500, 0)

@@ -8,7 +8,7 @@ import torch
 
 import fguidance as fg
 from fguidance import symbolic
-from lab import design_space, design_space_figures
+from lab import design_space
 
 t = symbolic.t
 DESIGNS = design_space.designs()
@@ -77,26 +77,3 @@ def test_no_divergence_exceeds_its_largest_value(design: design_space.Design):
     found = design.divergence.value(*apart).item()
     assert found <= design.largest
     assert found > (0.9 * design.largest if math.isfinite(design.largest) else 4)
-
-
-def test_a_bounded_divergence_keeps_no_force():
-    assert not [one.name for one in DESIGNS if math.isfinite(one.largest) and one.limit != 0]
-
-
-@pytest.mark.parametrize(("name", "curvature"), [("total_variation", None), ("puri_vincze", None), ("vajda_chi4", 0)])
-def test_what_is_not_like_a_parabola_at_agreement(name: str, curvature: float | None):
-    found = design_space.design(name)
-    assert (found.curvature, found.resembles, found.scale) == (curvature, None, 1)
-
-
-def test_force_length_of_rkl():
-    logits = torch.tensor([[0.0, 2.0, 0.0]], dtype=torch.float64)
-    log_q = fg.label_smoothed_log_target(torch.tensor([0]), 3, 0.7, torch.float64)
-    expected = (logits.softmax(-1) - log_q.exp()).norm()
-    assert design_space.force_length(fg.divergence("rkl"), logits, 0.7).item() == pytest.approx(expected.item())
-
-
-def test_the_table_has_a_row_for_each():
-    lines = design_space_figures.table(DESIGNS, 0.9).splitlines()
-    assert [line.split("`")[1] for line in lines[2:]] == IDS
-    assert all(line.count("|") == 7 for line in lines)

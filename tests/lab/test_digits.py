@@ -2,7 +2,6 @@
 
 import math
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 
@@ -96,18 +95,6 @@ def test_every_row_is_drawn_and_measured(run) -> None:
     assert len(table) == len(rows) + 3
     assert len(digits_figures.differences_table(results, rows).splitlines()) == len(rows) - 2 + 2
     assert len(digits_figures.compared_with_baseline(results, rows).splitlines()) == 4
-
-
-def test_the_baseline_at_other_scales_joins_the_table(run) -> None:
-    data, trained, rows, images = run
-    scaled = digits.other_strengths(SMALL, temperature=2.0)
-    assert [row.scale for row in scaled] == list(SMALL.other_scales)
-    drawn = digits.draw(trained, scaled, SMALL)
-    assert not drawn["ma_0.5"].equal(images["ma"])
-    results = digits.evaluate(trained, data, images | drawn, SMALL)
-    figure = digits_figures.strength_chart(results, rows[3:5], scaled + rows[2:3])
-    assert len(figure.axes) == 2
-    plt.close(figure)
 
 
 def test_a_row_is_off_the_line_when_its_errors_do_not_reach_it(run) -> None:

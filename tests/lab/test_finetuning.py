@@ -5,7 +5,6 @@ import dataclasses
 import pytest
 import torch
 
-from fguidance.run.tables import load_table
 from lab import calibration, digits_data, finetuning
 from lab.calibration import Networks, networks
 from lab.finetuning import BEFORE, GUIDED, KINDS, OWN, Config, Kind
@@ -29,11 +28,6 @@ def views(given: Networks, parts: Parts) -> dict[str, Parts]:
     return finetuning.seen(given, parts, seed=0)
 
 
-def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
-    pairs = zip(one.parameters(), other.parameters(), strict=True)
-    return all(torch.equal(first, second) for first, second in pairs)
-
-
 class TestWhatIsSeen:
     def test_no_label_reaches_the_model(self, given: Networks) -> None:
         model = finetuning.WithoutLabels(given.model)
@@ -50,12 +44,6 @@ class TestWhatIsSeen:
         assert not torch.equal(found.images, finetuning.predicted(given, part, seed=4).images)
         assert torch.equal(found.labels, part.labels)
         assert found.images.abs().max() <= 1
-
-    def test_every_part_has_noise_of_its_own(self, given: Networks, parts: Parts) -> None:
-        thrice = Parts(parts.test, parts.test, parts.test)
-        found = finetuning.seen(given, thrice, 0)["predicted"]
-        assert not torch.equal(found.train.images, found.calibration.images)
-        assert not torch.equal(found.calibration.images, found.test.images)
 
 
 class TestCalibrated:
@@ -76,13 +64,6 @@ class TestCalibrated:
         assert finetuning.own_numbers(found, views[sees].test)["NLL"] < finetuning.own_numbers(
             given.classifier, views[sees].test
         )["NLL"]
-
-    def test_losses_differ_and_runs_repeat(self, given: Networks, views) -> None:
-        kinds = [Kind(method, "clean") for method in ("cross_entropy", "smooth_ece", "binned_smooth_ece")]
-        first, second, third = (finetuning.calibrated(kind, given.classifier, views, 0, QUICK) for kind in kinds)
-        assert not same_weights(first, second)
-        assert not same_weights(second, third)
-        assert same_weights(first, finetuning.calibrated(kinds[0], given.classifier, views, 0, QUICK))
 
 
 class TestRun:
@@ -118,21 +99,3 @@ class TestTables:
         assert (found.mean, found.high) == pytest.approx((1.0, 1.0 + 4.302653 / 3**0.5), rel=1e-6)
         assert found.low == pytest.approx(2 - found.high)
         assert str(found) == "+1.000  [-1.484, +3.484]"
-
-    def test_the_papers_table(self) -> None:
-        lines = finetuning.published().splitlines()
-        rows = load_table("imagenet128", 1).rows
-        assert len(lines) == 2 + len(rows)
-        assert str(rows[0].stated.frechet_distance) in lines[2]
-
-    def test_the_intervals_that_leave_out_zero_are_counted(self) -> None:
-        found = {
-            BEFORE: [dict.fromkeys(GUIDED, value) for value in (0.0, 0.1, 0.2)],
-            Kind("temperature", "clean"): [
-                dict(zip(GUIDED, (1.0 + k / 1000, 0.1 * k + 0.2 * (-1) ** k, 0.1 * k, k - 1.0), strict=True))
-                for k in range(3)
-            ],
-        }  # fmt: skip
-        lines = finetuning.misses(found).splitlines()
-        assert lines[0] == "1 of 4 intervals leave out zero:"
-        assert lines[1].startswith("one temperature, clean: Fréchet distance +0.901")

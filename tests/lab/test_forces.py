@@ -17,28 +17,11 @@ def sample() -> tuple[torch.Tensor, torch.Tensor]:
     return logits, fg.label_smoothed_log_target(torch.tensor(2), 4, 0.6, torch.float64)
 
 
-def test_logits_at_puts_the_rest_on_the_others_equally():
-    p = forces.logits_at(torch.tensor([0.3, 0.9], dtype=torch.float64), 4, sits_on=1).softmax(-1)
-    torch.testing.assert_close(p[0], torch.tensor([0.1, 0.7, 0.1, 0.1], dtype=torch.float64))
-    torch.testing.assert_close(p[1], torch.tensor([0.3, 0.1, 0.3, 0.3], dtype=torch.float64))
-
-
 def test_logits_at_reaches_far_below_the_precision_of_one():
     missing = torch.tensor(1e-200, dtype=torch.float64)
     logits = forces.logits_at(missing, 3, sits_on=0)
     others = (logits - logits[0]).exp()[1:].sum()
     assert others.item() == pytest.approx(1e-200, rel=1e-12, abs=0)
-
-
-def test_push_of_rkl_is_target_minus_probability():
-    logits, log_q = sample()
-    push = forces.push_on_label(fg.divergence("rkl"), logits[None], 0.6, label=2)
-    assert push.item() == pytest.approx((log_q.exp() - logits.softmax(-1))[2].item(), rel=1e-12)
-
-
-@pytest.mark.parametrize(("name", "expected"), [("rkl", 1.0), ("js", 0.25), ("neyman", 2.0)])
-def test_curvature(name: str, expected: float):
-    assert forces.curvature(fg.divergence(name)) == expected
 
 
 def test_log_log_slopes_of_a_power():
@@ -76,7 +59,3 @@ def test_error_in_ulp_counts_neighbours_of_the_largest_component():
     after = torch.nextafter(found, torch.tensor(math.inf))
     after[1] = found[1]
     assert forces.error_in_ulp(after, exact) == pytest.approx(1)
-
-
-def test_error_in_ulp_is_infinite_for_an_overflow():
-    assert forces.error_in_ulp(torch.tensor([math.inf]), [mpmath.mpf(1)]) == math.inf

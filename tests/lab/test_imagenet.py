@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
-from fguidance.evaluation import write_samples
 from lab import imagenet, published
 
 
@@ -16,15 +14,15 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def measured(**changes: float | None) -> str:
-    measures = {"frechet_distance": 2.5, "precision": 0.81, "recall": None, "inception_score": 9.0, "agreement": None}
-    return json.dumps({"measures": measures | changes, "date": "2026-01-01"})
-
-
-def test_a_row_that_no_run_filled_says_so(results: Path) -> None:
+def test_a_row_that_no_run_filled_says_so_and_a_recorded_run_fills_its_own_alone(results: Path) -> None:
     lines = imagenet.table(imagenet.all_tables()[2]).splitlines()
     assert len(lines) == 2 + 9
     assert lines[-1] == "| JS, ResNet-101 | 2.13 | 0.79 | 0.60 | not run | `js` | 4.4 |"
+    measures = {"frechet_distance": 2.5, "precision": 0.81, "recall": None, "inception_score": 9.0, "agreement": None}
+    (results / "table3-js.json").write_text(json.dumps({"measures": measures, "date": "2026-01-01"}))
+    lines = imagenet.table(imagenet.all_tables()[2]).splitlines()
+    assert "| 2.50 / 0.81 / – |" in lines[-1]
+    assert sum("not run" in line for line in lines) == 8
 
 
 def test_a_row_whose_weights_nobody_published_says_so(results: Path) -> None:
@@ -34,18 +32,6 @@ def test_a_row_whose_weights_nobody_published_says_so(results: Path) -> None:
     assert len(told) == len(needed) == 4
     assert "| `table3/entropy_aware` | `ed_dpm_classifier_imagenet128.pt` |" in needed
     assert imagenet.unpublished(imagenet.load_config("imagenet128/table3/js")) == []
-
-
-def test_the_disk_of_a_row() -> None:
-    """Fifty thousand images of 49,152 bytes, twice."""
-    assert imagenet.disk(imagenet.load_config("imagenet128/table3/js")) == pytest.approx(4.9152)
-
-
-def test_a_recorded_run_fills_its_row_alone(results: Path) -> None:
-    (results / "table3-js.json").write_text(measured())
-    lines = imagenet.table(imagenet.all_tables()[2]).splitlines()
-    assert "| 2.50 / 0.81 / – |" in lines[-1]
-    assert sum("not run" in line for line in lines) == 8
 
 
 def test_a_row_without_its_files_is_left_out(results: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -73,15 +59,6 @@ def test_memory_has_a_line_for_each_row() -> None:
     for line in lines[2:]:
         weights, model, classifier, step = map(float, line.strip("| ").split(" | ")[1:])
         assert step == pytest.approx(weights + max(model, classifier), abs=0.11)
-
-
-def test_the_same_samples(tmp_path: Path) -> None:
-    images, labels = torch.zeros(2, 4, 4, 1, dtype=torch.uint8), torch.tensor([1, 2])
-    for name, changed in {"one": 0, "same": 0, "other": 1}.items():
-        (tmp_path / name).mkdir()
-        write_samples(tmp_path / name / "samples.npz", images + changed, labels)
-    assert imagenet.same_samples(tmp_path / "one", tmp_path / "same")
-    assert not imagenet.same_samples(tmp_path / "one", tmp_path / "other")
 
 
 def test_the_comparisons_with_the_published_programs() -> None:

@@ -15,7 +15,6 @@ from lab.mixture import (
     Mixture,
     guided_samples,
     mean_and_half_width,
-    ring,
     saturated_moments,
     statistics_of,
 )
@@ -87,21 +86,6 @@ def test_unguided_samples_have_the_moments_of_the_mixture():
     torch.testing.assert_close(shares, torch.full((3,), 1 / 3), atol=0.02, rtol=0)
 
 
-def test_conditional_samples_have_the_moments_of_their_component():
-    x = guided_samples(TRIANGLE, SCHEDULE, torch.full((5_000,), 2), seed=1, conditional=True)
-    torch.testing.assert_close(x.mean(0), TRIANGLE.means[2], atol=0.06, rtol=0)
-    torch.testing.assert_close(x.T.cov(), torch.eye(2).double(), atol=0.08, rtol=0)
-
-
-def test_equal_seeds_give_equal_noise_and_the_scale_of_the_guidance_counts():
-    labels = torch.zeros(5, dtype=torch.int64)
-    plain = guided_samples(TRIANGLE, SCHEDULE, labels, seed=3)
-    guidance = fg.Guidance(divergence="rkl", alpha=1.0)
-    assert torch.equal(plain, guided_samples(TRIANGLE, SCHEDULE, labels, 3, guidance=guidance, guidance_scale=0.0))
-    assert not torch.allclose(plain, guided_samples(TRIANGLE, SCHEDULE, labels, 3, guidance=guidance))
-    assert not torch.allclose(plain, guided_samples(TRIANGLE, SCHEDULE, labels, seed=4))
-
-
 @pytest.mark.parametrize("tau_marginal, epsilon", [(0.5, 0.0), (1.0, 0.5)])
 def test_far_components_give_the_moments_of_a_certain_classifier(tau_marginal, epsilon):
     # The other component is far away: the classifier is certain all along.
@@ -129,13 +113,6 @@ def test_statistics_of_points_that_are_known():
     inward = statistics_of(TRIANGLE, points - torch.tensor([0.0, 5.0]), label=0)
     assert inward.agreement == 0.0
     assert inward.displacement == pytest.approx(-4.0)
-
-
-def test_ring_has_its_centre_at_the_origin_and_its_first_component_on_top():
-    mixture = ring(5, radius=2.0)
-    torch.testing.assert_close(mixture.means.mean(0), torch.zeros(2).double(), atol=1e-12, rtol=0)
-    torch.testing.assert_close(mixture.means.norm(dim=1), torch.full((5,), 2.0).double())
-    torch.testing.assert_close(mixture.means[0], torch.tensor([0.0, 2.0]).double(), atol=1e-12, rtol=0)
 
 
 def test_interval_is_that_of_student():

@@ -18,11 +18,6 @@ def test_the_score_is_the_share_of_the_tried_that_were_killed():
     assert rows[3] == "| `empty` | 3 | 0 | 0 | 0 | nan % |"
 
 
-def test_the_reasons_come_by_their_number_and_the_unexplained_are_told():
-    rows = mutation.reasons_table(RUN).splitlines()
-    assert rows[2:] == ["| 3 | a copy |", "| 1 | of no weight |", "| 2 | not explained |"]
-
-
 def test_the_deep_runs_are_told_with_their_source():
     examples = {"a": 1000, "b": 1, "c": "skipped: it has no value", "d": 1500, "e": "failed: off by 1"}
     run = {"examples": examples, "seconds": 1500.0, "date": "2026-11-25", "source": "0123456789ab"}

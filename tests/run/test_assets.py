@@ -1,6 +1,5 @@
 """Assets: found by name, compared with what is published or pinned, and fetched over a bad line."""
 
-import errno
 import hashlib
 import json
 import re
@@ -37,12 +36,6 @@ class TestLocate:
         found = locate("digits.safetensors")
         assert found.is_file()
         assert found.parent.name == "weights"
-
-    def test_a_path_is_taken_as_it_is(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (tmp_path / "mine.pt").write_bytes(CONTENT)
-        monkeypatch.chdir(tmp_path)
-        assert locate("mine.pt").samefile(tmp_path / "mine.pt")
-        assert locate(str(tmp_path / "mine.pt")) == tmp_path / "mine.pt"
 
     @pytest.mark.parametrize("name", ("nope", "", ".", "../weights/digits.safetensors", "/nowhere/digits.safetensors"))
     def test_what_is_not_there(self, cache: Path, name: str) -> None:
@@ -99,11 +92,10 @@ def test_a_set_or_one_asset() -> None:
         names_of("nope")
 
 
-class TestPublished:
-    def test_names_hold_the_beginning_of_the_hash(self) -> None:
-        found = [asset for asset in ASSETS.values() if asset.file.endswith(".pth")]
-        assert len(found) == 3
-        assert all(asset.file.endswith(f"-{asset.sha256[:8]}.pth") and len(asset.sha256) >= 8 for asset in found)
+def test_published_names_hold_the_beginning_of_the_hash() -> None:
+    found = [asset for asset in ASSETS.values() if asset.file.endswith(".pth")]
+    assert len(found) == 3
+    assert all(asset.file.endswith(f"-{asset.sha256[:8]}.pth") and len(asset.sha256) >= 8 for asset in found)
 
 
 BYTES = bytes(range(256)) * 40
@@ -115,16 +107,7 @@ FILE, PARTIAL = "network.pt", "network.pt.part"
 
 @dataclass
 class Published:
-    """What the server has, how it behaves, and what it was asked.
-
-    Attributes:
-        content: of the file.
-        ranges: answer requests for a part of it.
-        breaks_after: bytes of an answer after which the connection ends.
-        status: instead of an answer.
-        tag: that tells one version of the file from another.
-        seen: the headers Range and Accept-Encoding of each request.
-    """
+    """What the server has, how it behaves, and the headers Range and Accept-Encoding of each request."""
 
     url: str = ""
     content: bytes = BYTES
@@ -214,20 +197,14 @@ class TestDownload:
         assert names(empty) == [FILE, "pins.json"]
         assert server.seen == [(None, "identity")]
 
-    def test_progress_is_shown_beside_the_output(
-        self, publish, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("FORCE_COLOR", "1")
-        fetch("network")
-        shown = capsys.readouterr()
-        assert shown.out == ""
-        assert FILE in shown.err
-
 
 class TestInterrupted:
-    @pytest.mark.parametrize("sent", (BLOCK, 4100, len(BYTES) - 1))
-    def test_the_next_try_asks_for_the_rest_alone(self, server: Published, publish, empty: Path, sent: int) -> None:
-        server.breaks_after = sent
+    @pytest.mark.parametrize(("sent", "ranges"), ((BLOCK, True), (len(BYTES) - 1, True), (4100, True), (4100, False)))
+    def test_the_next_try_asks_for_the_rest_alone(
+        self, server: Published, publish, empty: Path, sent: int, ranges: bool
+    ) -> None:
+        """A server that sends no parts sends all again."""
+        server.breaks_after, server.ranges = sent, ranges
         there = sent - sent % BLOCK
         with pytest.raises(OSError, match="another try goes on from where it stopped"):
             bring()
@@ -242,7 +219,6 @@ class TestInterrupted:
     def test_the_rest_is_asked_for_of_the_same_file_alone(
         self, tag: str, later: str, sent: int, server: Published, publish, empty: Path
     ) -> None:
-        publish()
         server.tag, server.breaks_after = tag, 40 * BLOCK
         with pytest.raises(OSError):
             bring()
@@ -251,41 +227,14 @@ class TestInterrupted:
         assert bring().read_bytes() == server.content
         assert names(empty) == ["network.pt", "pins.json"]
 
-    def test_a_server_that_sends_no_parts_sends_all_again(self, server: Published, publish, empty: Path) -> None:
-        server.ranges, server.breaks_after = False, 4096
-        with pytest.raises(OSError, match="goes on"):
-            bring()
-        server.breaks_after = None
-        assert bring().read_bytes() == BYTES
-        assert [asked for asked, _ in server.seen] == [None, "bytes=4096-"]
-
-    def test_all_was_there_but_its_name(self, server: Published, publish, empty: Path) -> None:
-        empty.mkdir(parents=True)
-        (empty / PARTIAL).write_bytes(BYTES)
-        assert bring().read_bytes() == BYTES
-        assert names(empty) == [FILE, "pins.json"]
-
-    def test_more_is_there_than_there_can_be(self, server: Published, publish, empty: Path) -> None:
+    def test_all_is_there_but_its_name_or_more_than_there_can_be(self, server: Published, publish, empty: Path) -> None:
         empty.mkdir(parents=True)
         (empty / PARTIAL).write_bytes(BYTES + b"more")
         with pytest.raises(OSError, match=f"has {len(BYTES)} bytes, but {len(BYTES) + 4} were here"):
             bring()
+        (empty / PARTIAL).write_bytes(BYTES)
         assert bring().read_bytes() == BYTES
-
-    def test_a_full_disk_keeps_what_was_written(
-        self, server: Published, publish, empty: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def full(response, partial: Path, done: int, progress: bool) -> None:
-            partial.write_bytes(response.raw.read(100))
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(assets, "_write", full)
-            with pytest.raises(OSError, match="No space left on device"):
-                bring()
-        assert names(empty) == [PARTIAL]
-        assert bring().read_bytes() == BYTES
-        assert server.seen[1][0] == "bytes=100-"
+        assert names(empty) == [FILE, "pins.json"]
 
     @pytest.mark.parametrize("status", (404, 500))
     def test_a_refusal_is_told(self, server: Published, publish, empty: Path, status: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fguidance.run import bench, load_config
-from fguidance.run.bench import cost, memory, peak_bytes, random_painter, replace_steps, ways
+from fguidance.run.bench import cost, memory, peak_bytes, random_painter, ways
 from fguidance.run.networks import load_model
 from tests.support.runs import CPU, tiny
 
@@ -81,14 +81,6 @@ def test_random_weights_are_the_same_each_time_and_finite() -> None:
     assert not weights[0].equal(weights[2])
 
 
-def test_a_painter_takes_as_many_steps_as_are_timed() -> None:
-    painter = random_painter(tiny(), CPU)
-    seen: list[torch.Tensor] = []
-    painter.model.register_forward_hook(lambda *given: seen.append(given[2]))
-    replace_steps(painter, 5).shard(0)
-    assert len(seen) == 5
-
-
 def of_small_classifier(size: int, channels: int, width: int, features: int, classes: int) -> tuple[int, int]:
     """Operations of a forward pass, and parameters: three convolutions of 3 x 3 taps, two matrices."""
     full, half, quarter = (size // step for step in (1, 2, 4))
@@ -127,18 +119,6 @@ def test_what_guides_is_what_costs() -> None:
     assert guided.classifier > 0
     assert cost(tiny(name="digits/entropy_aware")).classifier > 0
     assert cost(tiny(name="digits/rkl")) == guided
-
-
-@pytest.mark.parametrize(
-    ("override", "match"),
-    [
-        ("model.shape={image_size=8}", r"model\.shape\.in_channels is missing"),
-        ("classifier.shape={image_size=8}", r"classifier\.shape\.in_channels is missing"),
-    ],
-)
-def test_a_shape_that_there_is_not(override: str, match: str) -> None:
-    with pytest.raises(ValueError, match=match):
-        cost(tiny(override))
 
 
 ROW = 10 * 100 * 4

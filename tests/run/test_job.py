@@ -19,7 +19,7 @@ from fguidance.run import RunConfig, configuration_names, job
 from fguidance.run.assets import locate
 from fguidance.run.folder import Shard, Shards
 from fguidance.run.job import Outcome, Painter, Worker, labels_and_seeds, repeatable, run_job
-from tests.support.runs import ALONE, CPU, arrays, contents, equal, shard_files, tiny
+from tests.support.runs import ALONE, CPU, arrays, equal, shard_files, tiny
 
 NUMBER, SHARDS = 10, 3
 """Of images and, four in each, of shards; the last one is not used up."""
@@ -66,15 +66,12 @@ def damage(path: Path) -> None:
 
 
 class TestTheSameSamples:
-    def test_labels_and_images_are_the_painters(self, whole: Path) -> None:
-        images, labels = arrays(whole)
-        assert images.shape == (NUMBER, 8, 8, 1)
-        assert labels[:4].equal(labels_and_seeds(tiny(), 0)[0])
-        assert len({image.numpy().tobytes() for image in images}) == NUMBER
 
     def test_a_shard_alone_is_that_of_the_whole_run(self, whole: Path) -> None:
         shard = Painter.load(tiny(), CPU).shard(2)
         images, labels = arrays(whole)
+        assert images.shape == (NUMBER, 8, 8, 1)
+        assert len({image.numpy().tobytes() for image in images}) == NUMBER
         assert shard.images[:2].equal(images[8:])
         assert shard.labels[:2].equal(labels[8:])
 
@@ -170,12 +167,6 @@ class TestInterrupted:
         assert equal(tmp_path / "killed", tmp_path / "whole")
         assert not list((tmp_path / "killed" / "shards").glob(".*"))
 
-    def test_a_finished_folder_is_never_written_to_again(self, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        before = contents(whole)
-        monkeypatch.setattr(Painter, "load", lambda *arguments: pytest.fail("nothing is left to do"))
-        assert run_job(tiny(), whole, NUMBER, ALONE) == Outcome(0, SHARDS, whole / "samples.npz")
-        assert contents(whole) == before
-
     @pytest.mark.parametrize("change", (damage, lambda path: path.write_bytes(path.read_bytes()[:-1]), Path.unlink))
     def test_a_damaged_shard_is_made_again_and_no_other(
         self, dots: None, tmp_path: Path, change: Callable[[Path], None]
@@ -215,77 +206,27 @@ class TestInterrupted:
         assert len(arrays(tmp_path)[0]) == NUMBER
 
 
-class TestRefused:
-    @pytest.mark.parametrize(
-        ("overrides", "number", "match", "finished"),
-        [
-            (("sampling.seed=1",), NUMBER, r"config\.sampling\.seed is 0 and not 1", True),
-            (("guidance.alpha=2.0",), NUMBER, r"config\.guidance\.alpha is 0\.5 and not 2\.0", False),
-            ((), NUMBER - 1, "num_samples is 10 and not 9", True),
-        ],
-    )
-    def test_another_run(
-        self, dots: None, tmp_path: Path, overrides: tuple[str, ...], number: int, match: str, finished: bool
-    ) -> None:
-        run_job(tiny(), tmp_path, NUMBER, ALONE if finished else Worker(0, 2, CPU))
-        before = contents(tmp_path)
-        with pytest.raises(FileExistsError, match=rf"holds another run \(its {match}\); take another folder"):
-            run_job(tiny(*overrides), tmp_path, number, ALONE)
-        assert contents(tmp_path) == before
-
-
 class TestFullDisk:
-    @pytest.mark.parametrize("number", (errno.ENOSPC, errno.EDQUOT))
-    def test_while_a_shard_is_written(
-        self, dots: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-    ) -> None:
+    def test_while_a_shard_is_written(self, dots: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         really = Shards.write
 
         def full(shards: Shards, index: int, shard: Shard) -> None:
             if index == 2:
-                raise OSError(number, os.strerror(number))
+                raise OSError(errno.ENOSPC, "No space left on device")
             really(shards, index, shard)
 
         with monkeypatch.context() as patch:
             patch.setattr(Shards, "write", full)
             with pytest.raises(OSError, match="for shard 2; all finished shards are kept: make room") as caught:
                 run_job(tiny(), tmp_path / "full", NUMBER, ALONE)
-        assert (caught.value.errno, caught.value.filename) == (number, str(tmp_path / "full"))
+        assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "full"))
         assert shard_files(tmp_path / "full") == ["000000.shard", "000001.shard"]
         assert run_job(tiny(), tmp_path / "full", NUMBER, ALONE).found == 2
         run_job(tiny(), tmp_path / "whole", NUMBER, ALONE)
         assert equal(tmp_path / "full", tmp_path / "whole")
 
-    def test_another_failure_is_not_called_so(
-        self, dots: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def denied(*arguments: object) -> None:
-            raise PermissionError(errno.EACCES, "Permission denied", "somewhere")
-
-        monkeypatch.setattr(Shards, "write", denied)
-        with pytest.raises(PermissionError, match="Permission denied: 'somewhere'"):
-            run_job(tiny(), tmp_path, NUMBER, ALONE)
-
 
 class TestWeights:
-    """What a run says of weights that it cannot use."""
-
-    @pytest.fixture
-    def checkpoint(self, tmp_path: Path) -> Path:
-        path = tmp_path / "mine.safetensors"
-        save_file(load_file(locate("digits.safetensors")), path)
-        return path
-
-    @staticmethod
-    def using(path: Path, *overrides: str) -> RunConfig:
-        return tiny(f"model.weights={path}:unet", f"classifier.weights={path}:classifier", *overrides)
-
-    def test_corrupt_ones(self, checkpoint: Path, tmp_path: Path) -> None:
-        checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-        with pytest.raises(ValueError, match="cannot be read as weights"):
-            run_job(self.using(checkpoint), tmp_path / "run", NUMBER, ALONE)
-        assert not (tmp_path / "run").exists()
-
     @pytest.mark.parametrize(
         ("override", "network"),
         [
@@ -302,14 +243,15 @@ class TestWeights:
         ("part", "output", "number"),
         [("unet", "the model's output", float("inf")), ("classifier", "the classifier's output", float("nan"))],
     )
-    def test_that_are_not_finite(self, checkpoint: Path, tmp_path: Path, part: str, output: str, number: float) -> None:
-        state = load_file(checkpoint)
+    def test_that_are_not_finite(self, tmp_path: Path, part: str, output: str, number: float) -> None:
+        state, checkpoint = load_file(locate("digits.safetensors")), tmp_path / "mine.safetensors"
         key = [name for name in state if name.startswith(f"{part}.") and name.endswith("bias")][-1]
         state[key] = torch.full_like(state[key], number)
         save_file(state, checkpoint)
+        config = tiny(f"model.weights={checkpoint}:unet", f"classifier.weights={checkpoint}:classifier")
         rule = rf"^shard 0: {output} has \d+ of \d+ values .* shards before it are"
         with pytest.raises(FloatingPointError, match=rule):
-            run_job(self.using(checkpoint), tmp_path / "run", NUMBER, ALONE)
+            run_job(config, tmp_path / "run", NUMBER, ALONE)
         assert shard_files(tmp_path / "run") == []
 
 
@@ -319,15 +261,10 @@ class TestWorker:
         for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
             monkeypatch.delenv(name, raising=False)
 
-    def test_alone_where_nothing_is_said(self) -> None:
+    def test_alone_or_as_torchrun_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert Worker.from_environment("cpu") == ALONE
-        if not torch.cuda.is_available():
-            assert Worker.from_environment() == ALONE
-
-    def test_as_torchrun_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("RANK", "3")
-        monkeypatch.setenv("WORLD_SIZE", "4")
-        monkeypatch.setenv("LOCAL_RANK", "1")
+        for name, number in (("RANK", "3"), ("WORLD_SIZE", "4"), ("LOCAL_RANK", "1")):
+            monkeypatch.setenv(name, number)
         assert Worker.from_environment("cpu") == Worker(3, 4, CPU)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -340,14 +277,12 @@ class TestWorker:
         with pytest.raises(ValueError, match=rf"the environment variable {name} must be a whole number, not {text!r}"):
             Worker.from_environment("cpu")
 
-    @pytest.mark.parametrize(("rank", "size"), (("1", "1"), ("2", "1"), ("0", "0")))
-    def test_a_rank_that_cannot_be(self, monkeypatch: pytest.MonkeyPatch, rank: str, size: str) -> None:
-        monkeypatch.setenv("RANK", rank)
-        monkeypatch.setenv("WORLD_SIZE", size)
-        with pytest.raises(ValueError, match=f"RANK is {rank}; it must be below WORLD_SIZE, {size}"):
+    def test_a_rank_that_cannot_be(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RANK", "1")
+        with pytest.raises(ValueError, match="RANK is 1; it must be below WORLD_SIZE, 1"):
             Worker.from_environment("cpu")
 
-    @pytest.mark.parametrize("name", ("nope", "meta", "mps", "cuda:x", "cuda:-1", "cuda:99", "cpu:x"))
+    @pytest.mark.parametrize("name", ("nope", "meta", "cuda:x", "cuda:-1", "cuda:99"))
     def test_a_device_that_there_is_not(self, name: str) -> None:
         with pytest.raises(ValueError, match=rf"device.*'{name}'"):
             Worker.from_environment(name)
@@ -371,42 +306,32 @@ def before() -> Settings:
     return found
 
 
-def test_they_hold_within_and_are_put_back(before: Settings) -> None:
-    @repeatable()
-    def failing() -> None:
-        assert settings() == (True, True, False)
-        raise FloatingPointError
-
-    with pytest.raises(FloatingPointError):
-        failing()
-    assert settings() == before
-
-
-def test_a_callers_stricter_setting_stays(before: Settings) -> None:
+def test_what_a_caller_has_set_stays(before: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
     torch.use_deterministic_algorithms(True)
     try:
         with repeatable():
             assert settings() == (True, False, False)
+            assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
         assert settings() == (True, False, True)
     finally:
         torch.use_deterministic_algorithms(False)
     assert settings() == before
 
 
-def test_the_workspace_is_set_unless_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_see_them_while_a_shard_is_drawn(before: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    with repeatable():
-        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
-    with repeatable():
-        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
-
-
-def test_networks_see_them_while_a_shard_is_drawn(before: Settings) -> None:
     painter, seen = Painter.load(tiny(), CPU), []
-    for network in (painter.model, painter.classifier):
-        assert network is not None
-        network.register_forward_hook(lambda *given: seen.append(settings()))
+
+    def interrupted(*given: object) -> None:
+        raise FloatingPointError
+
+    painter.model.register_forward_hook(lambda *given: seen.append(settings()))
+    painter.classifier.register_forward_hook(lambda *given: seen.append(settings()))
     painter.shard(0)
     assert set(seen) == {(True, True, False)}
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    painter.classifier.register_forward_hook(interrupted)
+    with pytest.raises(FloatingPointError):
+        painter.shard(0)
     assert settings() == before

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 import fguidance as fg
 from fguidance.diffusion import ADMConfig, EntropyAware, Schedule
@@ -13,8 +13,6 @@ from fguidance.diffusion.small_classifier import SmallClassifier
 from fguidance.run import configuration_names, load_config, networks
 from fguidance.run.networks import (
     AtTemperature,
-    Judge,
-    autocast,
     empty_classifier,
     empty_model,
     load_classifier,
@@ -26,7 +24,7 @@ from fguidance.run.networks import (
     shape_of,
 )
 from lab.published_weights import arrays, inception_images, made_weights
-from tests.support.runs import CPU, tiny
+from tests.support.runs import tiny
 
 OWN = "digits.safetensors"
 
@@ -58,13 +56,6 @@ class TestLoaded:
         assert isinstance(plain, SmallClassifier)
         assert isinstance(divided, AtTemperature)
         torch.testing.assert_close(divided(images), plain(images) / 2.5)
-
-    def test_a_temperature_lets_the_timestep_through(self) -> None:
-        class Times(nn.Module):
-            def forward(self, x: Tensor, t: Tensor) -> Tensor:
-                return x * t
-
-        assert AtTemperature(Times(), 4.0)(torch.ones(2), torch.tensor(8.0)).tolist() == [2, 2]
 
     @pytest.mark.parametrize(
         ("shape", "match"),
@@ -119,19 +110,6 @@ class TestJudge:
         scaled = pixels.float() / 127.5 - 1
         torch.testing.assert_close(found[:, : judge.num_features], judge.network.features(scaled))
         torch.testing.assert_close(found[:, judge.num_features :], judge.network(scaled))
-
-    def test_inception_gets_the_pixels_as_they_are(self) -> None:
-        class Inception(nn.Module):
-            def forward(self, images: Tensor) -> Tensor:
-                assert images.dtype == torch.uint8
-                return images.flatten(1).float()
-
-            def logits(self, images: Tensor) -> Tensor:
-                return -images.flatten(1).float()
-
-        pixels = torch.arange(8).to(torch.uint8).view(2, 1, 2, 2)
-        found = Judge(Inception(), 4).features_and_logits(pixels)
-        assert found.tolist() == [[0, 1, 2, 3, 0, -1, -2, -3], [4, 5, 6, 7, -4, -5, -6, -7]]
 
     def test_the_state_dict_of_inception(self, tmp_path: Path) -> None:
         torch.save(made_weights("inception", gain=4), tmp_path / "inception.pth")
@@ -192,10 +170,3 @@ class TestShape:
                 shape_of(ADMConfig, table, "here")
             with pytest.raises(ValueError, match="here: "):
                 shape_of(ADMConfig, self.TABLE | {field: "x"}, "here")
-
-
-@pytest.mark.parametrize("precision", ("float32", "bfloat16", "float16"))
-def test_networks_compute_in_the_precision_that_is_asked_for(precision: str) -> None:
-    with autocast(precision, CPU):
-        found = nn.functional.linear(torch.ones(2, 3), torch.ones(3, 3))
-    assert found.dtype == getattr(torch, precision)

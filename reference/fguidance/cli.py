@@ -152,7 +152,7 @@ def check(
     names: Annotated[list[str] | None, typer.Option("--check", help="Run only this check; may be repeated.")] = None,
 ) -> None:
     """Run every property on a divergence. The exit status is 0 if it passes, 1 if it fails and 2 on bad input."""
-    _require_extra("hypothesis", "jinja2", "matplotlib", "mpmath")
+    _require_extra("flint", "hypothesis", "jinja2", "matplotlib", "mpmath")
     _require_writable(html, json_file, baseline)
     if baseline is not None and len(specifications) > 1:
         raise BadInputError(f"--baseline takes one divergence, not {len(specifications)}")
@@ -247,7 +247,7 @@ def _write(reports: "Sequence[Report]", html: Path | None, json_file: Path | Non
         text = json.dumps([report.as_dict() for report in reports], indent=2, allow_nan=False)
         json_file.write_text(text + "\n", encoding="utf-8")
     if html is not None:
-        from fguidance.testing.report import render
+        from fguidance.testing.html_report import render
 
         html.write_text(render(reports), encoding="utf-8")
 

@@ -166,7 +166,7 @@ def check(
 
 def _checked(specifications: Sequence[str], parameters: dict[str, float], options: dict[str, Any]) -> "list[Report]":
     from fguidance.testing import check_divergence
-    from fguidance.testing.specification import named_subject
+    from fguidance.testing.subject import named_subject
 
     sources = [_source(text.strip(), parameters) for text in specifications]
     for text, source in zip(specifications, sources, strict=True):
@@ -181,7 +181,7 @@ def _checked(specifications: Sequence[str], parameters: dict[str, float], option
 def _source(text: str, parameters: dict[str, float]) -> "Divergence | Any":
     import fguidance.symbolic.numerical  # noqa: F401  before the clock runs
     from fguidance import Divergence, divergence, divergence_names
-    from fguidance.testing.specification import resolve
+    from fguidance.testing.subject import resolve
     from fguidance.time_limit import call_within
 
     source = resolve(text)

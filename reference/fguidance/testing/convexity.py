@@ -169,6 +169,8 @@ def certify_convexity(generator: sp.Expr, seconds: float = 10.0) -> Certificate:
         within(seconds, "convexity", lambda: _certify(second, found))
     except TimeLimitError:
         found.where = f"not done within {seconds:g} s, {found.where}"
+    except ValueError as error:  # what the enclosures do not know how to calculate with
+        found.where = str(error)
     return found
 
 

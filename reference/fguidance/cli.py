@@ -152,7 +152,7 @@ def check(
     names: Annotated[list[str] | None, typer.Option("--check", help="Run only this check; may be repeated.")] = None,
 ) -> None:
     """Run every property on a divergence. The exit status is 0 if it passes, 1 if it fails and 2 on bad input."""
-    _require_extra("hypothesis", "jinja2", "matplotlib", "mpmath")
+    _require_extra("flint", "hypothesis", "jinja2", "matplotlib", "mpmath")
     _require_writable(html, json_file, baseline)
     if baseline is not None and len(specifications) > 1:
         raise BadInputError(f"--baseline takes one divergence, not {len(specifications)}")
@@ -166,7 +166,7 @@ def check(
 
 def _checked(specifications: Sequence[str], parameters: dict[str, float], options: dict[str, Any]) -> "list[Report]":
     from fguidance.testing import check_divergence
-    from fguidance.testing.specification import named_subject
+    from fguidance.testing.subject import named_subject
 
     sources = [_source(text.strip(), parameters) for text in specifications]
     for text, source in zip(specifications, sources, strict=True):
@@ -181,7 +181,7 @@ def _checked(specifications: Sequence[str], parameters: dict[str, float], option
 def _source(text: str, parameters: dict[str, float]) -> "Divergence | Any":
     import fguidance.symbolic.numerical  # noqa: F401  before the clock runs
     from fguidance import Divergence, divergence, divergence_names
-    from fguidance.testing.specification import resolve
+    from fguidance.testing.subject import resolve
     from fguidance.time_limit import call_within
 
     source = resolve(text)
@@ -247,7 +247,7 @@ def _write(reports: "Sequence[Report]", html: Path | None, json_file: Path | Non
         text = json.dumps([report.as_dict() for report in reports], indent=2, allow_nan=False)
         json_file.write_text(text + "\n", encoding="utf-8")
     if html is not None:
-        from fguidance.testing.report import render
+        from fguidance.testing.html_report import render
 
         html.write_text(render(reports), encoding="utf-8")
 

@@ -210,12 +210,12 @@ class TestFile:
             (lambda about: {**about, "schema": 3}, "of schema 3; this version reads"),
             (lambda about: {**about, "name": "yours"}, "was recorded of 'yours', not of 'mine'"),
             (lambda about: {"format": "x"}, "damaged or another file: KeyError"),
-            (lambda about: {**about, "cases": None}, "is damaged: TypeError"),
-            (lambda about: {**about, "cases": [], "kinds": {}}, "is damaged: ValueError: .* no entry"),
-            (lambda about: {**about, "kinds": {}}, "is damaged: ValueError: an entry without"),
-            (_text("float64", "int64"), "is damaged: ValueError: int64 is none"),
-            (_text("value", "worth"), "is damaged: ValueError: worth is none"),
-            (_text('"0.log_q', '"99.log_q'), "is damaged: KeyError"),
+            (lambda about: {**about, "cases": None}, "is damaged or another file: TypeError"),
+            (lambda about: {**about, "cases": [], "kinds": {}}, "is damaged or another file: ValueError: .* no entry"),
+            (lambda about: {**about, "kinds": {}}, "is damaged or another file: ValueError: an entry without"),
+            (_text("float64", "int64"), "is damaged or another file: ValueError: int64 is none"),
+            (_text("value", "worth"), "is damaged or another file: ValueError: worth is none"),
+            (_text('"0.log_q', '"99.log_q'), "is damaged or another file: KeyError"),
         ),
     )
     def test_a_file_that_says_something_else_is_refused_and_kept(self, path: Path, change: Any, message: str) -> None:

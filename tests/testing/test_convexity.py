@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterator
 
-import mpmath
 import pytest
 import sympy as sp
 from hypothesis import given, settings
@@ -61,16 +60,10 @@ class TestCertified:
             return
         assert (found.status, found.where, found.point) == ("certified", "", None)
         assert found.balls > 0
-        assert set(found.ends) <= {"positive", "nonnegative"}
 
     @pytest.mark.parametrize("text", CONVEX)
     def test_others(self, text: str) -> None:
         assert certify_convexity(parse_generator(text)).status == "certified"
-
-    def test_the_interval_is_stated(self) -> None:
-        low, high = certify_convexity(t * sp.log(t)).interval
-        assert low <= -40
-        assert high >= 40
 
 
 class TestRefuted:
@@ -80,7 +73,6 @@ class TestRefuted:
         found = certify_convexity(generator)
         assert found.status == "refuted"
         assert found.point is not None
-        assert found.refuting_t == pytest.approx(float(mpmath.exp(found.point)))
         bend = sp.diff(generator, t, 2).subs(t, sp.exp(sp.Rational(found.point)))
         assert sp.N(bend, 30, maxn=2000) < 0
 
@@ -107,7 +99,7 @@ class TestUndecided:
 
     def test_a_kink_says_so(self) -> None:
         found = certify_convexity(sp.Abs(t - 1) / 2)
-        assert (found.status, found.ends) == ("undecided", ("unknown", "unknown"))
+        assert found.status == "undecided"
         assert "subgradient" in found.where
 
     def test_no_time_left(self) -> None:
@@ -140,7 +132,6 @@ class TestSigns:
         ),
     )  # fmt: skip
     def test_of_a_box_from_one_half_to_two(self, text: str, sign: str) -> None:
-        convexity._arithmetic()
         box = convexity._Box(0.0, 0.75)
         assert box.sign(parse_generator(text)) == sign
 

@@ -14,8 +14,7 @@ import pytest
 import torch
 
 from fguidance.testing import Declaration, Record, Report, check_divergence
-from fguidance.testing.html_figures import LOG_ODDS, curve, pictures
-from fguidance.testing.report import render
+from fguidance.testing.html_report import LOG_ODDS, curve, pictures, render
 from fguidance.testing.subject import as_subject
 
 HARMLESS = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fguidance.testing.specification import named_subject, resolve
+from fguidance.testing.subject import named_subject, resolve
 
 SOURCE = """
 class Mine:

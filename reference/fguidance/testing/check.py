@@ -26,9 +26,9 @@ class Check:
         title: the property, as a sentence.
         body: takes a subject and an example; raises `Violation` where the property does not hold.
         examples: the strategy of examples for a subject.
-        conditions: each gives None if the check applies to a subject, otherwise the reason why it does not.
+        conditions: each gives None if the check applies to a subject, else the reason why it does not.
         most_examples: the most examples, for a check that is dear or has one case; it is not shrunk.
-        share: of the examples that are asked for; less than 1 where shapes and dtypes matter and numbers do not.
+        share: of the examples asked for; less than 1 where shapes and dtypes matter and numbers do not.
     """
 
     name: str
@@ -60,8 +60,6 @@ def check(
                 body(subject, example)
 
         title = (inspect.getdoc(body) or "").splitlines()[0]
-        if body.__name__ in CHECKS:
-            raise ValueError(f"a check named {body.__name__!r} is already registered")
         CHECKS[body.__name__] = Check(body.__name__, title, run, examples, conditions, most_examples, share)
         return body
 

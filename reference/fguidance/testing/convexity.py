@@ -5,12 +5,12 @@ The enclosures come from python-flint (the extra `testing`); its exponents are u
 
 import collections
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import sympy as sp
+from flint import arb, ctx, fmpq
 
 from fguidance.symbolic.evaluate import Arithmetic, Function, evaluate
 from fguidance.testing.exact import t
@@ -26,62 +26,48 @@ FAR = (60.0, 120.0, 250.0, 500.0)
 Sign = Literal["positive", "nonnegative", "negative", "nonpositive", "unknown"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Certificate:
     """What is known about the sign of f'' on t > 0.
 
     Attributes:
         status: certified (f'' >= 0 throughout), refuted (f'' < 0 at `point`) or undecided (`where` says where).
-        interval: the ends of log t between which every ball was enclosed.
-        ends: the sign of the leading term of f'' towards 0 and towards infinity. It holds near those ends; how near is
-            not part of the proof.
         point: log t at which f'' is certainly negative, or None.
         where: the place or the reason that is left open, or empty.
         balls: how many balls were enclosed.
     """
 
-    status: Literal["certified", "refuted", "undecided"]
-    interval: tuple[float, float]
-    ends: tuple[Sign, Sign]
-    point: float | None
-    where: str
-    balls: int
-
-    @property
-    def refuting_t(self) -> float | None:
-        """The t at which f'' < 0, or None."""
-        return None if self.point is None else math.exp(self.point)
+    status: Literal["certified", "refuted", "undecided"] = "undecided"
+    point: float | None = None
+    where: str = "while f'' was being simplified"
+    balls: int = 0
 
 
-@functools.lru_cache(maxsize=1)
-def _arithmetic() -> Arithmetic:
-    try:
-        from flint import arb, fmpq
-    except ImportError as error:
-        raise ImportError("certify_convexity needs python-flint: pip install 'fguidance[testing]'") from error
+CONSTANTS: dict[sp.Expr, Callable[[], Any]] = {sp.pi: arb.pi, sp.E: arb.const_e}
+FUNCTIONS: dict[type, Function] = {
+    sp.exp: arb.exp, sp.log: arb.log, sp.tanh: arb.tanh, sp.atan: arb.atan, sp.Abs: abs,
+}  # fmt: skip
 
-    constants: dict[sp.Expr, Callable[[], Any]] = {sp.pi: arb.pi, sp.E: arb.const_e}
 
-    def number(expression: sp.Expr) -> Function | None:
-        if expression.is_Rational:
-            return lambda _: arb(fmpq(int(expression.p), int(expression.q)))
-        return None if expression.args else lambda _: constants[expression]()
+def _number(expression: sp.Expr) -> Function | None:
+    if expression.is_Rational:
+        return lambda _: arb(fmpq(int(expression.p), int(expression.q)))
+    return None if expression.args else lambda _: CONSTANTS[expression]()
 
-    def power(exponent: sp.Expr) -> Function:
-        if exponent.is_Integer:
-            return lambda base: base ** int(exponent)
-        if exponent.q == 2:
-            return lambda base: base.sqrt() ** int(exponent.p)
-        return lambda base: base ** arb(fmpq(int(exponent.p), int(exponent.q)))
 
-    functions: dict[type, Function] = {
-        sp.exp: arb.exp, sp.log: arb.log, sp.tanh: arb.tanh, sp.atan: arb.atan, sp.Abs: abs,
-    }  # fmt: skip
-    return Arithmetic(number, number, power, functions)
+def _power(exponent: sp.Expr) -> Function:
+    if exponent.is_Integer:
+        return lambda base: base ** int(exponent)
+    if exponent.q == 2:
+        return lambda base: base.sqrt() ** int(exponent.p)
+    return lambda base: base ** arb(fmpq(int(exponent.p), int(exponent.q)))
+
+
+ARITHMETIC = Arithmetic(_number, _number, _power, FUNCTIONS)
 
 
 def _at(expression: sp.Expr, ball: Any) -> Any:
-    return evaluate(expression, t, ball, _arithmetic())
+    return evaluate(expression, t, ball, ARITHMETIC)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -98,14 +84,10 @@ class _Box:
 
     @functools.cached_property
     def ball(self) -> Any:
-        from flint import arb
-
         return arb(self.centre, self.radius).exp()
 
     @functools.cached_property
     def middle(self) -> Any:
-        from flint import arb
-
         return arb(self.centre).exp()
 
     def sign(self, expression: sp.Expr) -> Sign:
@@ -124,8 +106,7 @@ class _Box:
         found = found if found != "unknown" else _sign_of(_at(expression, self.ball))
         if found != "unknown" or not isinstance(expression, sp.Add):
             return found
-        from flint import arb  # the mean value theorem in log t, which is the narrower one on a small box
-
+        # The mean value theorem in log t is the narrower one on a small box.
         slope = _at(_bend_in_log(expression), self.ball)
         return _sign_of(_at(expression, self.middle) + slope * arb(0, self.radius))
 
@@ -173,30 +154,24 @@ def certify_convexity(generator: sp.Expr, seconds: float = 10.0) -> Certificate:
 
     Returns:
         The certificate; between log t = -40 and 40 it is a proof by enclosures, beyond them it rests on the leading
-        terms at both ends.
+        terms of f'' towards 0 and infinity, which hold near those ends.
 
     Raises:
-        ImportError: python-flint is not installed.
         ValueError: `generator` depends on something else than t.
     """
     if generator.free_symbols != {t}:
         raise ValueError(f"generator {generator} must depend on t, and on nothing else")
-    _arithmetic()
-    progress, second = _Progress(), sp.diff(generator, t, 2)
+    found, second = Certificate(), sp.diff(generator, t, 2)
+    if second.has(sp.DiracDelta, sp.Heaviside, sp.sign, sp.Abs, sp.Piecewise, sp.Derivative, sp.Subs):
+        found.where = "f is not twice differentiable everywhere: a subgradient is needed"
+        return found
     try:
-        if second.has(sp.DiracDelta, sp.Heaviside, sp.sign, sp.Abs, sp.Piecewise, sp.Derivative, sp.Subs):
-            progress.where = "f is not twice differentiable everywhere: a subgradient is needed"
-        else:
-            return within(seconds, "convexity", lambda: _certify(second, progress))
+        within(seconds, "convexity", lambda: _certify(second, found))
     except TimeLimitError:
-        progress.where = f"not done within {seconds:g} s, {progress.where}"
-    return Certificate("undecided", (-REACH, REACH), ("unknown", "unknown"), None, progress.where, progress.balls)
-
-
-@dataclass
-class _Progress:
-    balls: int = 0
-    where: str = "while f'' was being simplified"
+        found.where = f"not done within {seconds:g} s, {found.where}"
+    except ValueError as error:  # what the enclosures do not know how to calculate with
+        found.where = str(error)
+    return found
 
 
 def _forms(second: sp.Expr) -> list[sp.Expr]:
@@ -205,53 +180,53 @@ def _forms(second: sp.Expr) -> list[sp.Expr]:
     def factored(expression: sp.Expr) -> sp.Expr:
         return sp.factor(sp.together(expression))
 
-    known, found = tuple(_arithmetic().functions), []
+    found = []
     for rewrite in (factored, lambda e: factored(e.rewrite(sp.exp)), sp.simplify):
         try:
             form = within(1.0, "rewriting", functools.partial(rewrite, second))
         except (TimeLimitError, NotImplementedError, ArithmeticError, sp.PolynomialError):
             continue
-        if all(isinstance(part, known) for part in form.atoms(sp.Function)):
+        if all(isinstance(part, tuple(FUNCTIONS)) for part in form.atoms(sp.Function)):
             found.append(form)
     return list(dict.fromkeys([*sorted(found, key=sp.count_ops), second]))
 
 
-def _certify(second: sp.Expr, progress: _Progress) -> Certificate:
-    from flint import ctx
-
+def _certify(second: sp.Expr, found: Certificate) -> None:
     forms = _forms(second)
     precision, ctx.prec = ctx.prec, BITS
     try:
-        point = _search(forms, progress)
-        ends = (_end_sign(forms, -1), _end_sign(forms, 1))
-        point = point if point is not None else _negative_far_out(forms, ends)
+        point = _search(forms, found)
+        ends = {-1: _end_sign(forms, -1), 1: _end_sign(forms, 1)}
+        open_ends = [end for end, sign in ends.items() if sign not in _CONVEX]
+        found.point = point if point is not None else _negative_far_out(forms, open_ends)
     finally:
         ctx.prec = precision
-    if point is not None:
-        return Certificate("refuted", (-REACH, REACH), ends, point, "", progress.balls)
-    open_ends = [name for name, sign in zip(("0", "infinity"), ends, strict=True) if sign not in _CONVEX]
-    where = progress.where or ("the sign of f'' towards " + " and ".join(open_ends) if open_ends else "")
-    return Certificate("undecided" if where else "certified", (-REACH, REACH), ends, None, where, progress.balls)
+    if found.point is not None:
+        found.status, found.where = "refuted", ""
+    elif open_ends and not found.where:
+        found.where = "the sign of f'' towards " + " and ".join("0" if end < 0 else "infinity" for end in open_ends)
+    elif not found.where:
+        found.status = "certified"
 
 
 _CONVEX = ("positive", "nonnegative")
 
 
-def _search(forms: list[sp.Expr], progress: _Progress) -> float | None:
-    """Bisect until every box is settled: a log t where f'' < 0, or None, with `progress.where` if one is left open."""
+def _search(forms: list[sp.Expr], found: Certificate) -> float | None:
+    """Bisect until every box is settled: a log t where f'' < 0, or None, with `found.where` if one is left open."""
     boxes = collections.deque([_Box(0.0, REACH)])
     while boxes:
         box = boxes.popleft()  # the widest first, so that all are as wide when the first is left open
-        progress.balls += 1
-        progress.where = f"near log t = {box.centre:.9g}"
+        found.balls += 1
+        found.where = f"near log t = {box.centre:.9g}"
         if any(box.sign(form) in _CONVEX for form in forms) or _touches_zero_at_one(forms[0], box):
             continue
         if any(_at(form, box.middle) < 0 for form in forms):
             return box.centre
-        if box.radius < NARROWEST or progress.balls >= MAXIMUM_BALLS:
+        if box.radius < NARROWEST or found.balls >= MAXIMUM_BALLS:
             return None
         boxes.extend(_Box(box.centre + side * box.radius / 2, box.radius / 2) for side in (-1, 1))
-    progress.where = ""
+    found.where = ""
     return None
 
 
@@ -307,10 +282,7 @@ def _sign_of_limit(expression: sp.Expr, end: int) -> Sign:
     return "positive" if limit.is_extended_positive else "negative" if limit.is_extended_negative else "unknown"
 
 
-def _negative_far_out(forms: list[sp.Expr], ends: tuple[Sign, Sign]) -> float | None:
-    """A log t beyond the interval with f'' < 0, where a leading term is negative or unknown."""
-    for side, sign in zip((-1, 1), ends, strict=True):
-        for distance in FAR if sign not in _CONVEX else ():
-            if any(_at(form, _Box(side * distance, 0.0).middle) < 0 for form in forms):
-                return side * distance
-    return None
+def _negative_far_out(forms: list[sp.Expr], ends: list[int]) -> float | None:
+    """A log t beyond the interval with f'' < 0, towards ends at which a leading term is negative or unknown."""
+    points = (end * distance for end in ends for distance in FAR)
+    return next((point for point in points if any(_at(form, _Box(point, 0.0).middle) < 0 for form in forms)), None)

@@ -80,9 +80,8 @@ class Declaration:
             TypeError: an entry that a declaration does not have.
         """
         known = [entry.name for entry in fields(self)]
-        for name in changes:
-            if name not in known:
-                raise TypeError(f"a declaration has no entry {name!r}; it has {', '.join(known)}")
+        for name in (name for name in changes if name not in known):
+            raise TypeError(f"a declaration has no entry {name!r}; it has {', '.join(known)}")
         return replace(self, **changes)  # type: ignore[arg-type]
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from fguidance.testing.check import Check
-from fguidance.testing.report import Record, printable
+from fguidance.testing.report import printable
 from fguidance.testing.runner import run_check, selected
-from fguidance.testing.specification import named_subject, resolve
-from fguidance.testing.subject import Subject, as_subject
+from fguidance.testing.subject import Subject, as_subject, named_subject, resolve
 
 
 class CheckFailed(AssertionError):
@@ -29,11 +28,7 @@ class BoundCheck:
         self.fguidance_examples: int | None = None
 
     def __call__(self, subject: Subject) -> None:
-        """Run the check; skip, fail or mark as expected what its record says.
-
-        Raises:
-            CheckFailed: the check failed.
-        """
+        """Run the check; skip, fail with `CheckFailed` or mark as expected what its record says."""
         __tracebackhide__ = True
         record = run_check(self.check, subject, max_examples=self.max_examples)
         self.fguidance_examples = record.examples
@@ -42,15 +37,12 @@ class BoundCheck:
         if record.status == "expected":
             pytest.xfail(record.reason)
         if record.status == "failed":
-            raise CheckFailed(_told(record))
+            reason, *evidence = record.details
+            told = (reason, f"property: {record.title}", *evidence, f"{record.examples} examples were run")
+            raise CheckFailed("\n".join(told))
 
     def __repr__(self) -> str:
         return self.check.name
-
-
-def _told(record: Record) -> str:
-    reason, *evidence = record.details
-    return "\n".join((reason, f"property: {record.title}", *evidence, f"{record.examples} examples were run"))
 
 
 class CheckItem(pytest.Item):
@@ -62,7 +54,7 @@ class CheckItem(pytest.Item):
         self.fguidance_examples: int | None = None
 
     def runtest(self) -> None:
-        """Run the check; skip, fail or mark as expected what its record says."""
+        """Run the check as a test calls it."""
         try:
             self.bound(self.subject)
         finally:

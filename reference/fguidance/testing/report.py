@@ -8,7 +8,6 @@ import platform
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -203,11 +202,7 @@ class Report:
         return Group(table, *shown, Padding(verdict, (1, 0, 0, 0)))
 
     def show(self, file: TextIO | None = None) -> None:
-        """Print the report: a table in a terminal, the same in plain lines anywhere else.
-
-        Args:
-            file: where to; None is the standard output.
-        """
+        """Print the report: a table in a terminal, plain lines anywhere else; None is the standard output."""
         from rich.console import Console
 
         console = Console(file=file)
@@ -240,16 +235,12 @@ class Report:
         Raises:
             ImportError: Jinja2 or Matplotlib is missing.
         """
+        from fguidance.testing.html_report import render
+
         return render([self])
 
     def write_html(self, path: str | os.PathLike[str]) -> Path:
-        """Write `to_html` to a file, over one that is there.
-
-        Args:
-            path: the file.
-
-        Returns:
-            The path.
+        """Write `to_html` to a file, over one that is there, and return its path.
 
         Raises:
             ImportError: Jinja2 or Matplotlib is missing.
@@ -264,20 +255,3 @@ class Report:
         if not self.passed:
             lines = [f"  {record.check}: {record.reason}\n    {record.counterexample}" for record in self.failures]
             raise DivergenceFailed("\n".join((self.summary(), *lines)))
-
-
-def render(reports: Sequence[Report]) -> str:
-    """One page of HTML for some reports, one per divergence.
-
-    Raises:
-        ImportError: Jinja2 or Matplotlib is missing.
-    """
-    from fguidance.testing.html_figures import pictures
-    from fguidance.testing.html_report import page
-
-    sections = []
-    for report in reports:
-        records = [{**asdict(record), "reproduce": record.reproduce_call} for record in report.records]
-        drawn = [] if report.subject is None else list(pictures(report.subject))
-        sections.append({**report.as_dict(), "records": records, "pictures": drawn})
-    return page(sections, printable)

@@ -7,7 +7,7 @@ import sysconfig
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,10 @@ def selected(names: Sequence[str] | None, subject: Subject) -> tuple[Check, ...]
     Raises:
         ValueError: a name that is no check's, here or among the expected failures.
     """
-    unknown = [("checks", name) for name in names or () if name not in CHECKS]
-    declared = subject.declaration.expected_failures
-    unknown += [("expected_failures", name) for name in declared if name not in CHECKS and name != BASELINE]
-    for what, name in unknown:
-        raise ValueError(f"{what}: {name!r} is not one of {', '.join(CHECKS)}")
+    declared = [name for name in subject.declaration.expected_failures if name != BASELINE]
+    for what, listed in {"checks": names or (), "expected_failures": declared}.items():
+        for name in (name for name in listed if name not in CHECKS):
+            raise ValueError(f"{what}: {name!r} is not one of {', '.join(CHECKS)}")
     return tuple(CHECKS.values()) if names is None else tuple(CHECKS[name] for name in names)
 
 
@@ -76,8 +75,7 @@ def run_check(
     Raises:
         ValueError: `reproduce` belongs to another check or to another version of Hypothesis.
     """
-    start = time.perf_counter()
-    inapplicable = check.applies(subject)
+    start, inapplicable = time.perf_counter(), check.applies(subject)
     if inapplicable is not None:
         return Record(check.name, check.title, "skipped", inapplicable)
     trace = _Trace()
@@ -86,8 +84,8 @@ def run_check(
         test = seed(random_seed)(test)
     if reproduce is not None:
         if reproduce[0] != hypothesis.__version__:
-            versions = f"it is of Hypothesis {reproduce[0]}, but this is {hypothesis.__version__}"
-            raise ValueError(f"reproduce_failure: {versions}")
+            this = hypothesis.__version__
+            raise ValueError(f"reproduce_failure: it is of Hypothesis {reproduce[0]}, but this is {this}")
         test = reproduce_failure(*reproduce)(test)
     status, reason, failure = "passed", "", {}
     try:
@@ -158,14 +156,10 @@ def _message(error: Exception) -> str:
 
 def _shown(trace: _Trace, error: Exception) -> dict[str, Any]:
     """The counterexample in plain types, and Hypothesis' line that brings it back."""
-    example = trace.example
-    if is_dataclass(example):
-        named = {entry.name: getattr(example, entry.name) for entry in fields(example)}
-    else:
-        named = {} if example is None else {"example": example}
+    example = plain(trace.example)
+    named = example if isinstance(example, dict) else {} if example is None else {"example": example}
     found = _REPRODUCE.search("\n".join(getattr(error, "__notes__", [])))
-    counterexample = {name: plain(value) for name, value in {**named, **trace.evidence}.items()}
-    return {"counterexample": counterexample, "reproduce": found.group() if found else ""}
+    return {"counterexample": {**named, **plain(trace.evidence)}, "reproduce": found.group() if found else ""}
 
 
 def against_declaration(record: Record, subject: Subject) -> Record:

@@ -7,13 +7,12 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-Option = TypeVar("Option")
 KINDS = (
     "ordinary", "tied", "near the target", "one-hot on the label", "one-hot on another class", "far from zero",
 )  # fmt: skip
@@ -66,7 +65,7 @@ class Dice:
         """A whole number from `low` to `high`."""
         return int(torch.randint(low, high + 1, (), generator=self._generator))
 
-    def choice(self, options: Sequence[Option]) -> Option:
+    def choice(self, options: Sequence[Any]) -> Any:
         """One of some options."""
         return options[self.whole(0, len(options) - 1)]
 
@@ -119,12 +118,9 @@ def targets(
 
     Args:
         classes: number of classes.
-        dtype: of the result.
+        dtype: of the log-probabilities drawn, which have the shape (classes,).
         zeros: whether targets that are 0 for some classes are drawn as well, one-hot ones among them.
         largest_spread: up to which the logarithms of two shares may differ; epsilon goes from 0 to 0.99.
-
-    Returns:
-        A strategy of log-probabilities, shape (classes,).
     """
     return SEEDS.map(lambda seed: _target(Dice(seed), classes, zeros, largest_spread).to(dtype))
 
@@ -132,20 +128,17 @@ def targets(
 def logits(
     log_q: Tensor, dtype: torch.dtype = torch.float64, largest_spread: float = 30.0, kinds: tuple[str, ...] = KINDS
 ) -> st.SearchStrategy[Case]:
-    """Logits of every kind for a target.
+    """Cases with logits of every kind for a target.
 
     Args:
         log_q: the target, shape (classes,); its largest entry is the label.
         dtype: of the result.
         largest_spread: the most by which a one-hot logit stands out.
         kinds: some of `KINDS`.
-
-    Returns:
-        A strategy of `Case`.
     """
 
     def made(kind: str, seed: int) -> Case:
-        return Case(_logits(Dice(seed), log_q, kind, largest_spread).to(dtype), log_q.to(dtype), kind)
+        return Case(_logits(Dice(seed), log_q, kind, largest_spread), log_q, kind).to(dtype)
 
     return st.builds(made, st.sampled_from(kinds), SEEDS)
 
@@ -165,7 +158,7 @@ def cases(
     def made(number: int, kind: str, seed: int) -> Case:
         dice = Dice(seed)
         log_q = _target(dice, number, zeros, spread)
-        return Case(_logits(dice, log_q, kind, largest_spread).to(dtype), log_q.to(dtype), kind)
+        return Case(_logits(dice, log_q, kind, largest_spread), log_q, kind).to(dtype)
 
     return st.builds(made, st.sampled_from(classes), st.sampled_from(kinds), SEEDS)
 
@@ -189,9 +182,8 @@ def pairs(
 def near_pairs(dtype: torch.dtype = torch.float64) -> st.SearchStrategy[Pair]:
     """Two distributions over 3 or 201 classes whose log-ratios are between 1e-3 and 1e-1, rounded to `dtype`.
 
-    Many classes have a large entropy, and what is computed as a difference of entropies loses the more by it.
-    The entries of a rounded distribution do not sum to exactly 1. A last class of small probability takes up what is
-    missing, so that sum p - sum q is far below the rounding of a probability near 1.
+    What is computed as a difference of entropies loses the more, the more classes there are. A last class of small
+    probability takes up what the rounded entries miss of the sum 1.
     """
 
     def made(distance: float, tenths: int, number: int) -> Pair:

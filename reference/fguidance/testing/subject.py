@@ -1,12 +1,15 @@
 """Anything that can be tested, brought to one shape: functions from tensors to tensors and what is declared."""
 
 import functools
+import importlib
 import inspect
 import math
 import re
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ from fguidance.testing.surroundings import settings_kept
 Function = Callable[[Tensor, Tensor], Tensor]
 _NAME = re.compile(r"(?!pi$)[A-Za-z_]\w+")
 """What is no generator: one name that is neither t nor a constant."""
+_OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 PARTS = ("value", "weight", "logit_gradient")
 EXACT = ("rkl", "fkl", "js", "hellinger", "jeffreys", "triangular", "lin_k", "gan")
 """Divergences of this library whose weights and forces hold at any log-ratio; alpha does with alpha in [-1, 2]."""
@@ -55,11 +59,11 @@ class Subject:
 
     Attributes:
         name: what reports call it.
-        parts: its functions by name, some of `PARTS`: value(log_p, log_q), shapes (..., classes) to (...), and
-            weight(log_p, log_q) and logit_gradient(logits, log_q), of the same shape as their arguments.
+        parts: its functions of tensors by name, some of `PARTS`: value(log_p, log_q), shapes (..., classes) to (...),
+            and weight(log_p, log_q) and logit_gradient(logits, log_q), of the same shape as their arguments.
         generator: f(t) in `fguidance.testing.exact.t`, where it is known.
         declaration: what is stated about it.
-        array: ``"torch"`` or ``"numpy"``: what the functions take underneath; here they all take tensors.
+        array: ``"torch"`` or ``"numpy"``: what the functions take underneath.
         differentiable: whether autograd runs through the value.
         derived: whether this library derived it from a generator.
         registered: whether it is one of the library's own, with a closed form.
@@ -134,26 +138,18 @@ class Subject:
 
 
 def as_subject(source: Any, declaration: Declaration | None = None, name: str | None = None) -> Subject:
-    """Bring what a user has to the shape that the checks take.
-
-    Args:
-        source: a registered name, a generator as text or SymPy expression, a `Divergence`, an object or a class with
-            methods `value` and `weight` (and perhaps `logit_gradient`, `generator`, `declaration`), or a pair or
-            triple of such functions; torch or NumPy.
-        declaration: what is stated about it; None takes the object's own attribute `declaration`, if there is one.
-        name: what to call it.
+    """Bring what `check_divergence` takes to the shape that the checks take.
 
     Raises:
-        TypeError: nothing of the above.
+        TypeError: nothing that can be tested, or no declaration.
         ValueError: a name that is not registered, or a generator that cannot be parsed or is not convex.
     """
     if isinstance(source, type):
         try:
             source = source()
         except (Exception, SystemExit) as error:  # whatever the user's class raises
-            reason = f"{type(error).__name__}: {error}"
-            message = f"{source.__name__} cannot be made without arguments, give an instance: {reason}"
-            raise TypeError(message) from error
+            message = f"{source.__name__} cannot be made without arguments, give an instance"
+            raise TypeError(f"{message}: {type(error).__name__}: {error}") from error
     stated = declaration or attribute_of(source, "declaration") or Declaration()
     if not isinstance(stated, Declaration):
         raise TypeError(f"declaration must be a Declaration, not {type(stated).__name__}")
@@ -203,8 +199,8 @@ def attribute_of(source: Any, name: str) -> Any:
     try:
         return getattr(source, name, None)
     except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise TypeError(f"the attribute {name} of {type(source).__name__} cannot be read: {reason}") from error
+        place = f"the attribute {name} of {type(source).__name__}"
+        raise TypeError(f"{place} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _name_of(source: Any) -> str:
@@ -232,15 +228,12 @@ def _generator_of(source: Any, stated: Declaration) -> sp.Expr | None:
 
 
 def _kind(parts: dict[str, Callable[..., Any]], stated: Declaration) -> tuple[str, bool]:
-    """Which arrays the functions take, and whether autograd runs through the value: found by one call of each.
-
-    NumPy's functions take tensors too, and some then return one; so they are NumPy's if more of them work with arrays.
-    """
+    """Which arrays the functions take, and whether autograd runs through the value: found by one call of each."""
     if stated.array == "numpy":
         return "numpy", False
     found = [_tried(function, lambda tensor, grad: tensor.clone().requires_grad_(grad)) for function in parts.values()]
     in_torch = [isinstance(result, Tensor) for result in found]
-    if stated.array is None and not all(in_torch):
+    if stated.array is None and not all(in_torch):  # some of NumPy's functions take tensors and return one
         arrays = [_tried(function, lambda tensor, _: tensor.numpy().copy()) for function in parts.values()]
         if sum(isinstance(result, np.ndarray | np.floating | float) for result in arrays) > sum(in_torch):
             return "numpy", False
@@ -272,3 +265,48 @@ def _in_tensors(part: str, function: Callable[..., Any], array: str) -> Function
         return torch.from_numpy(np.asarray(found))
 
     return in_numpy if array == "numpy" else in_torch
+
+
+def resolve(text: str) -> Any:
+    """What a text names: an object as ``"package.module:name"`` (the current folder is importable), else itself.
+
+    Raises:
+        ValueError: the module cannot be imported, has no such attribute, or raises when it is asked for it.
+    """
+    if not _OBJECT.fullmatch(text):
+        return text
+    module_name, _, path = text.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
+        raise ValueError(f"{text}: cannot import {module_name}: {type(error).__name__}: {error}") from error
+    try:
+        return functools.reduce(getattr, path.split("."), module)
+    except AttributeError:
+        raise ValueError(f"{text}: the module {module_name} has no {path}") from None
+    except (Exception, SystemExit) as error:  # a property, or the module's own __getattr__
+        raise ValueError(f"{text} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def named_subject(text: str, source: Any) -> Subject:
+    """The subject that a text names, of which `source` is what `resolve` gave, or what was made of that.
+
+    Raises:
+        TypeError: nothing that can be tested, or an object whose own code raises when it is looked at.
+        ValueError: a generator that cannot be parsed or is not convex.
+    """
+    try:
+        if inspect.isroutine(source):
+            raise TypeError(
+                f"{text} is one function: name a class or an object with value(log_p, log_q) and "
+                "weight(log_p, log_q), or a pair (value, weight) of such functions"
+            )
+        return as_subject(source)
+    except (TypeError, ValueError):
+        raise
+    except (Exception, SystemExit) as error:
+        if type(source) is str:
+            raise  # no code but this library's has run
+        raise TypeError(f"{text} cannot be read: {type(error).__name__}: {error}") from error

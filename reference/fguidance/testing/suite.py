@@ -66,15 +66,10 @@ def check_divergence(
     names = checks if checks is None or baseline is None else [one for one in checks if one != BASELINE]
     named = selected(names, subject)
     compare = None if baseline is None else baseline_check(subject, baseline, baseline_ulps)
-    records = [
-        run_check(check, subject, max_examples=max_examples, reproduce=reproduce, random_seed=seed) for check in named
-    ]
+    options: Any = {"max_examples": max_examples, "reproduce": reproduce, "random_seed": seed}
+    records = [run_check(check, subject, **options) for check in named]
     if compare is not None:
         records.append(against_declaration(compare(), subject))
-    active = settings()
-    asked = {
-        "max_examples": active.max_examples if max_examples is None else max_examples,
-        "derandomize": active.derandomize,
-        "seed": seed,
-    }
+    wanted = settings().max_examples if max_examples is None else max_examples
+    asked = {"max_examples": wanted, "derandomize": settings().derandomize, "seed": seed}
     return Report(subject.name, tuple(records), {**asked, **environment()}, subject)

@@ -38,8 +38,6 @@ GENERATORS: dict[str, Surrounding] = {
     "NumPy's random numbers": (np.random.get_state, np.random.set_state),
     "Python's random numbers": (random.getstate, random.setstate),
 }
-"""How to read each, and how to set it."""
-
 SETTINGS: dict[str, Surrounding] = {
     "whether gradients are recorded": (torch.is_grad_enabled, torch.set_grad_enabled),
     "PyTorch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
@@ -56,9 +54,7 @@ SETTINGS: dict[str, Surrounding] = {
     "how PyTorch prints": (lambda: dict(vars(PRINT_OPTS)), lambda kept: vars(PRINT_OPTS).update(kept)),
     "NumPy's handling of floating-point errors": (np.geterr, lambda kept: np.seterr(**kept)),
     "how NumPy prints": (np.get_printoptions, lambda kept: np.set_printoptions(**kept)),
-    "Python's filters of warnings": (
-        lambda: list(warnings.filters), _set_filters,
-    ),
+    "Python's filters of warnings": (lambda: list(warnings.filters), _set_filters),
     "the precision of mpmath": _variable(mpmath.mp, "prec"),
     "the precision of decimal numbers": (
         lambda: decimal.getcontext().prec, lambda kept: setattr(decimal.getcontext(), "prec", kept),

@@ -34,14 +34,9 @@ def smallest(dtype: torch.dtype) -> float:
 
 
 def ulps_between(first: Tensor, second: Tensor) -> Tensor:
-    """How many numbers of their dtype one tensor is above or below another, entry by entry.
+    """How many numbers of their dtype two tensors of one shape are apart, entry by entry, in float64.
 
-    Args:
-        first: floating point, any shape.
-        second: the same shape and dtype.
-
-    Returns:
-        Whole numbers in float64, the same shape: 0 for two NaNs, infinity where only one of two is finite.
+    It is 0 for two NaNs and infinite where only one of two is finite.
     """
     bits = _BITS[first.dtype.itemsize]
     ranks = [one.detach().contiguous().view(bits).long() for one in (first, second)]
@@ -67,13 +62,13 @@ def further(log_p: Tensor, log_q: Tensor) -> Tensor:
 def rounding_of_parts(
     name: str, first: Tensor, log_q: Tensor, weight: Tensor, ulps: float, gauge: float = 0.0, scale: float = 1.0
 ) -> Tensor:
-    """What `ulps` units in the last place of the inputs and of each step may change, class by class.
+    """What `ulps` units in the last place of the inputs and of each step may change.
 
     Args:
-        name: ``"value"``, ``"weight"`` or ``"logit_gradient"``.
-        first: logits for the last, log-probabilities for the others, shape (classes,).
-        log_q: shape (classes,).
-        weight: the weights, shape (classes,).
+        name: of the part; its first argument `first`, `log_q` and the weights have the shape (classes,).
+        first: logits for ``"logit_gradient"``, log-probabilities for the others.
+        log_q: the target.
+        weight: the weights.
         ulps: how many.
         gauge: f'(1) of the weights.
         scale: of the divergence.
@@ -107,14 +102,13 @@ def require_close(what: str, found: Tensor, expected: Tensor, allowed: Tensor | 
     right |= (wanted.abs() >= reach) & (result == torch.inf * wanted.sign())
     if bool(right.all()):
         return
+    most = float(error[~right].nan_to_num(nan=torch.inf).max())
+    told = f"is off by {most:.3g}, more than rounding explains"
     if bool(wanted.isnan().any()):
-        message = f"{what} cannot be compared: what it should be equal to holds NaN itself"
+        told = "cannot be compared: what it should be equal to holds NaN itself"
     elif bool(result.isnan().any()):
-        message = f"{what} holds NaN"
-    else:
-        most = float(error[~right].nan_to_num(nan=torch.inf).max())
-        message = f"{what} is off by {most:.3g}, more than rounding explains"
-    raise Violation(message, found=result, expected=wanted, **evidence)
+        told = "holds NaN"
+    raise Violation(f"{what} {told}", found=result, expected=wanted, **evidence)
 
 
 def require_close_if_steep(
@@ -134,13 +128,8 @@ def require_close_if_steep(
 def scale(value: Callable[[Tensor, Tensor], Tensor] | None, dtype: torch.dtype) -> float:
     """The size of the numbers of a divergence: 1 for almost all, c for c times an ordinary one.
 
-    Args:
-        value: D(log_p, log_q), of which it is read off; may be wrong, or raise.
-        dtype: of the arguments.
-
-    Returns:
-        The largest of D(p, q), D(q, p) and twice D over chi-squared where p is close to q, if all are below 2^-10; the
-        smallest, if all are above 2^10; else 1. It is 1 where there is no value, or none that is finite.
+    It is the largest of D(p, q), D(q, p) and twice D over chi-squared where p is close to q, if all are below 2^-10;
+    the smallest, if all are above 2^10; else 1. It is 1 where there is no value, or none that is finite.
     """
     first, second = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.5, 0.4]], dtype=torch.float64)
     near = first + 1e-3 * (second - first)

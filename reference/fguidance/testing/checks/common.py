@@ -12,14 +12,15 @@ from torch import Tensor
 
 from fguidance.testing import exact, strategies
 from fguidance.testing.check import Condition
-from fguidance.testing.strategies import Case
+from fguidance.testing.strategies import CLASSES, Case
 from fguidance.testing.subject import Function, Subject
-from fguidance.testing.tolerance import Violation, eps
+from fguidance.testing.tolerance import Violation, eps, require_close
 
 Example = tuple[Case, tuple[int, ...]]
 """A case, and the leading axes over which it is repeated."""
 Two = tuple[Case, Case]
 Cases = st.SearchStrategy[Case]
+ONE_HOT = ("one-hot on the label", "one-hot on another class")
 NEAREST_KINK, NEAREST_BEND = 1e-3, 5e-4
 """The log-ratio from a kink within which rounding, or a step of a difference, may decide between two slopes."""
 
@@ -54,14 +55,10 @@ def is_slow(subject: Subject) -> bool:
     return subject.derived and not subject.registered
 
 
-def full_dtypes(subject: Subject) -> tuple[torch.dtype, ...]:
-    """Those of float32 and float64 that are promised; the widest promised one if neither is."""
-    return tuple(dtype for dtype in subject.dtypes if dtype.itemsize > 2) or (subject.widest,)
-
-
 def in_full(subject: Subject, strategy: Callable[[torch.dtype], st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
-    """Examples in float32 and float64."""
-    return st.sampled_from(full_dtypes(subject)).flatmap(strategy)
+    """Examples in those of float32 and float64 that are promised, in the widest promised dtype if neither is."""
+    full = [dtype for dtype in subject.dtypes if dtype.itemsize > 2] or [subject.widest]
+    return st.sampled_from(full).flatmap(strategy)
 
 
 def wide_cases(subject: Subject, largest_spread: float = 20.0, **options: Any) -> Cases:
@@ -75,14 +72,14 @@ def promised_dtypes(subject: Subject) -> st.SearchStrategy[torch.dtype]:
     return st.sampled_from((*narrow, *narrow, *subject.dtypes))
 
 
-def in_dtypes(subject: Subject, classes: tuple[int, ...] = strategies.CLASSES, zeros: bool = False) -> Cases:
+def in_dtypes(subject: Subject, classes: tuple[int, ...] = CLASSES, zeros: bool = False) -> Cases:
     """Cases in every promised dtype, no further apart than half precision bears."""
-    kinds = ("ordinary", "one-hot on the label", "one-hot on another class", "one-hot on another class")
+    kinds = ("ordinary", *ONE_HOT, ONE_HOT[1])
     return promised_dtypes(subject).flatmap(lambda dtype: strategies.cases(dtype, 8.0, kinds, classes, zeros))
 
 
 def with_leading_axes(
-    subject: Subject, classes: tuple[int, ...] = strategies.CLASSES, zeros: bool = False
+    subject: Subject, classes: tuple[int, ...] = CLASSES, zeros: bool = False
 ) -> st.SearchStrategy[Example]:
     """A case and the leading axes over which to repeat it."""
     return st.tuples(in_dtypes(subject, classes, zeros), st.sampled_from(((), (2,), (1, 3), (9,))))
@@ -98,12 +95,8 @@ def two_cases_in(
     dtype: torch.dtype, classes: tuple[int, ...] = (2, 3, 5), zeros: bool = False
 ) -> st.SearchStrategy[Two]:
     """Two cases with as many classes as each other."""
-
-    def two(number: int) -> st.SearchStrategy[Two]:
-        case = strategies.cases(dtype, 10.0, classes=(number,), zeros=zeros)
-        return st.tuples(case, case)
-
-    return st.sampled_from(classes).flatmap(two)
+    cases = [strategies.cases(dtype, 10.0, classes=(number,), zeros=zeros) for number in classes]
+    return st.sampled_from(cases).flatmap(lambda case: st.tuples(case, case))
 
 
 def rows_of_two(subject: Subject, zeros: bool = False) -> st.SearchStrategy[tuple[Two, int]]:
@@ -114,13 +107,11 @@ def rows_of_two(subject: Subject, zeros: bool = False) -> st.SearchStrategy[tupl
 
 def first_argument(name: str, logits: Tensor) -> Tensor:
     """The logits for the force, log-probabilities for the others; always a fresh tensor."""
-    if name == "logit_gradient":
-        return logits.clone()
-    return torch.log_softmax(logits.double(), -1).to(logits.dtype)
+    return logits.clone() if name == "logit_gradient" else torch.log_softmax(logits.double(), -1).to(logits.dtype)
 
 
-def repeated(name: str, case: Case, leading: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """The same case in every place of a batch; fresh tensors."""
+def repeated(name: str, case: Case, leading: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+    """The arguments for a part, of the same case in every place of a batch; fresh tensors."""
     first, log_q = (one.expand(*leading, -1).clone() for one in (first_argument(name, case.logits), case.log_q))
     return first, log_q
 
@@ -171,6 +162,11 @@ def size_of(subject: Subject, found: Tensor) -> float:
     return subject.scale + float(found.detach().double().nan_to_num(0, 0, 0).abs().amax())
 
 
+def require_same(subject: Subject, what: str, found: Tensor, expected: Tensor, ulps: float = 64) -> None:
+    """Raise `Violation` unless two results are the same but for so many ulps of the largest number."""
+    require_close(what, found, expected, ulps * eps(expected.dtype) * size_of(subject, expected))
+
+
 def away_from_kinks(subject: Subject, log_p: Tensor, log_q: Tensor, reach: float = 0.0) -> None:
     """Give up an example in which some class is at a kink, or within `reach` of it."""
     if subject.declaration.smooth:
@@ -183,9 +179,9 @@ def away_from_kinks(subject: Subject, log_p: Tensor, log_q: Tensor, reach: float
 
 def away_from_quick_bends(subject: Subject, case: Case) -> None:
     """Give up an example at a bend of the generator that is narrower than differences and logarithms resolve."""
+    ratios = case.log_p.double() - case.log_q.double()
     for place, distance in exact.bends(subject.generator) if subject.generator is not None else ():
         if distance < NEAREST_BEND * place:
-            ratios = case.log_p.double() - case.log_q.double()
             assume(bool(((ratios - math.log(place)).abs() > NEAREST_BEND).all()))
 
 

@@ -1,4 +1,4 @@
-"""What a divergence is: nowhere negative, jointly convex, never larger after merging, curved as f''(1) says."""
+"""What makes it a divergence, and an f-divergence: convex, never larger after merging, the same f for each class."""
 
 import functools
 import math
@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fguidance.testing import exact, strategies
-from fguidance.testing.check import check
+from fguidance.testing.check import Condition, check
 from fguidance.testing.checks import common
 from fguidance.testing.checks.common import in_double, needs, single_or_double, smooth, with_generator, with_value
-from fguidance.testing.convexity import Certificate, certify_convexity
+from fguidance.testing.convexity import certify_convexity
 from fguidance.testing.strategies import Case, Pair
 from fguidance.testing.subject import Subject
-from fguidance.testing.tolerance import Violation, conditioning, eps, require_close
+from fguidance.testing.tolerance import Violation, conditioning, eps, further, require_close, require_close_if_steep
 
 NARROW = 1e-4
 """The width of a bend at t = 1 within which f''(1) is seen only so close to p = q that no digits are left."""
@@ -91,17 +91,15 @@ def weight_is_zero_at_equality(subject: Subject, pair: Pair) -> None:
         raise Violation(f"{violation}{hint}", weight=found) from None
 
 
-def _two_pairs(subject: Subject) -> st.SearchStrategy[tuple[Pair, Pair, float]]:
-    parts = st.integers(1, 9).map(lambda number: number / 10)
-    return st.tuples(_pairs(subject, (3,)), _pairs(subject, (3,)), parts)
-
-
 def _slack(subject: Subject, size: float) -> float:
     """What rounding may lose of values as large as `size` whose log-ratios are up to 12."""
     return common.limit_share(subject.widest) * (abs(size) + 1e-4 * subject.scale)
 
 
-@check(_two_pairs, with_value, single_or_double)
+@check(
+    lambda subject: st.tuples(_pairs(subject, (3,)), _pairs(subject, (3,)), st.integers(1, 9).map(lambda n: n / 10)),
+    with_value, single_or_double,
+)  # fmt: skip
 def value_is_jointly_convex(subject: Subject, example: tuple[Pair, Pair, float]) -> None:
     """D of a mixture is at most the mixture of the D."""
     one, two, part = example
@@ -148,13 +146,18 @@ def _symmetric(generator: sp.Expr) -> bool:
         return all(abs(here - there) <= mpmath.mpf(10) ** -25 * abs(here) for here, there in both_ways)
 
 
-_symmetry_is_known = needs(
-    lambda subject: subject.declaration.symmetric is not None or subject.generator is not None,
-    "neither a generator nor symmetry is declared",
-)
+def _known(entry: str, what: str) -> Condition:
+    """The condition that an entry is declared, or follows from a generator."""
+    return needs(
+        lambda subject: getattr(subject.declaration, entry) is not None or subject.generator is not None,
+        f"neither a generator nor {what} is declared",
+    )
 
 
-@check(lambda subject: _pairs(subject, (3,)), with_value, _symmetry_is_known, single_or_double, share=0.4)
+@check(
+    lambda subject: _pairs(subject, (3,)),
+    with_value, _known("symmetric", "symmetry"), single_or_double, share=0.4,
+)  # fmt: skip
 def symmetry_is_as_declared(subject: Subject, pair: Pair) -> None:
     """D(q, p) = D(p, q) where that is declared or follows from the generator, and only there."""
     stated = subject.declaration.symmetric
@@ -179,10 +182,6 @@ def symmetry_is_as_declared(subject: Subject, pair: Pair) -> None:
         raise Violation(f"D(q, p) = D(p, q), though it is {word} not to be symmetric")
 
 
-def _directions(_: Subject) -> st.SearchStrategy[tuple[float, float]]:
-    return st.tuples(st.integers(2, 8).map(lambda n: n / 10), st.sampled_from((1e-3, -1e-3)))
-
-
 def _over_chi_squared(number: Number, part: float, distance: float) -> float:
     q = torch.tensor([part, (1 - part) / 3, 2 * (1 - part) / 3], dtype=torch.float64)
     p = q + distance * torch.tensor([0.5, -0.3, -0.2], dtype=torch.float64) * q.min()
@@ -202,7 +201,10 @@ def _expected_over_chi_squared(subject: Subject, part: float, distance: float) -
     return _curvature(subject.generator) / 2
 
 
-@check(_directions, with_value, smooth, in_double)
+@check(
+    lambda subject: st.tuples(st.integers(2, 8).map(lambda n: n / 10), st.sampled_from((1e-3, -1e-3))),
+    with_value, smooth, in_double,
+)  # fmt: skip
 def curvature_is_that_of_the_generator(subject: Subject, example: tuple[float, float]) -> None:
     """Near p = q, D is f''(1)/2 times chi-squared, as every f-divergence is KL there up to a factor."""
     part, distance = example
@@ -219,26 +221,19 @@ def curvature_is_that_of_the_generator(subject: Subject, example: tuple[float, f
         raise Violation(message, found=found, expected=expected)
 
 
-@functools.lru_cache(maxsize=256)
-def _certificate(generator: sp.Expr) -> Certificate | str:
-    """The certificate, or why there is none."""
-    try:
-        found = certify_convexity(generator)
-    except ValueError as error:  # what the enclosures do not know how to calculate with
-        return f"undecided: {error}"
-    return f"undecided: {found.where}" if found.status == "undecided" else found
+_certificate = functools.lru_cache(maxsize=256)(certify_convexity)
 
 
-def _can_be_certified(subject: Subject) -> str | None:
+def _is_decided(subject: Subject) -> str | None:
     found = _certificate(subject.f)
-    return found if isinstance(found, str) else None
+    return f"undecided: {found.where}" if found.status == "undecided" else None
 
 
-@check(lambda subject: st.none(), with_generator, smooth, _can_be_certified, most_examples=1)
+@check(lambda _: st.none(), with_generator, smooth, _is_decided, most_examples=1)
 def generator_is_convex(subject: Subject, _: None) -> None:
     """f'' >= 0 for every t > 0, by enclosures of ball arithmetic on a wide interval and leading terms beyond it."""
     found = _certificate(subject.f)
-    if isinstance(found, Certificate) and found.status != "certified":
+    if found.status == "refuted":
         raise Violation("f'' < 0", log_t=found.point)
 
 
@@ -249,13 +244,7 @@ def _far_pair(distance: float) -> tuple[Tensor, Tensor]:
     return near_one, half
 
 
-_bound_is_known = needs(
-    lambda subject: subject.generator is not None or subject.declaration.bounded is not None,
-    "neither a generator nor a bound is declared",
-)
-
-
-@check(lambda subject: st.none(), with_value, _bound_is_known, in_double, most_examples=1)
+@check(lambda _: st.none(), with_value, _known("bounded", "a bound"), in_double, most_examples=1)
 def value_is_bounded_as_declared(subject: Subject, _: None) -> None:
     """D is bounded, or grows without end as p and q part, as declared and as f(0) and lim f(t)/t say."""
     stated, known = subject.declaration.bounded, subject.generator
@@ -275,12 +264,6 @@ def value_is_bounded_as_declared(subject: Subject, _: None) -> None:
         raise Violation(f"D should {word} from log-ratio {FAR} to {FARTHER}, but is {values}", values=values)
 
 
-_saturation_is_known = needs(
-    lambda subject: subject.generator is not None or subject.declaration.saturation is not None,
-    "neither a generator nor the behaviour at saturation is declared",
-)
-
-
 @functools.lru_cache(maxsize=256)
 def _saturation_of(generator: sp.Expr) -> str:
     limit = exact.saturation_limit(generator)
@@ -292,7 +275,7 @@ def _trend(weight: Number) -> str:
     return "vanishes" if far < 0.9 * near or far == 0 else "stays" if far < 1.1 * near else "grows"
 
 
-@check(lambda subject: st.none(), _saturation_is_known, in_double, most_examples=1)
+@check(lambda _: st.none(), _known("saturation", "the behaviour at saturation"), in_double, most_examples=1)
 def saturation_is_as_declared(subject: Subject, _: None) -> None:
     """Where p goes to 0 the weight vanishes, stays or grows, as declared and as the limit of t f'(t) at 0 says."""
     stated, known = subject.declaration.saturation, subject.generator
@@ -302,3 +285,113 @@ def saturation_is_as_declared(subject: Subject, _: None) -> None:
     found = _trend(lambda *pair: float(subject.weight(*pair)[0].detach()))
     if found != expected:
         raise Violation(f"it {found}, though it {expected} by what is known of it", found=found, expected=expected)
+
+
+Numbers = tuple[float, float, float, float]
+TINY = (1e-6, 1e-12, 1e-20, 1e-40)
+SHARES = st.integers(1, 15).map(lambda number: number / 16)
+NUMBERS = st.tuples(SHARES, SHARES, SHARES, SHARES)
+
+
+def _with_a_factor(subject: Subject) -> st.SearchStrategy[Numbers]:
+    """The fourth is a factor: a share, or so small that it meets whatever was added to avoid a logarithm of 0."""
+    smallest = 100 * torch.finfo(subject.widest).tiny ** (1 / 3)  # a formula may write out the cube of a probability
+    tiny = [factor for factor in TINY if factor > smallest]
+    return st.tuples(SHARES, SHARES, SHARES, SHARES | st.sampled_from(tiny) if tiny else SHARES)
+
+
+def _with_pieces(subject: Subject) -> st.SearchStrategy[tuple[Numbers, int]]:
+    return st.tuples(NUMBERS, st.sampled_from((2, 1100 if common.is_slow(subject) else 5000, 3, 300, 8)))
+
+
+def _pair(p: float, q: float, split: float, dtype: torch.dtype) -> Pair:
+    """Three classes: the first has the given p and q, the others share what is left."""
+    first = torch.tensor([p, (1 - p) * split, (1 - p) * (1 - split)], dtype=torch.float64)
+    second = torch.tensor([q, (1 - q) * (1 - split), (1 - q) * split], dtype=torch.float64)
+    return Pair(first.log().to(dtype), second.log().to(dtype))
+
+
+def _first_weight(subject: Subject, pair: Pair) -> Tensor:
+    return subject.weight(pair.log_p.clone(), pair.log_q.clone())[0]
+
+
+def _away_from_kinks(subject: Subject, p: float, q: float) -> None:
+    log_p, log_q = torch.tensor([[p], [q]], dtype=torch.float64).log().to(subject.widest)
+    common.away_from_kinks(subject, log_p, log_q)
+
+
+def _split(log: Tensor, share: float, pieces: int) -> Tensor:
+    """The first class split: a share of it, and the rest in equal pieces; so many in all."""
+    parts = torch.full((pieces,), (1 - share) / (pieces - 1), dtype=torch.float64)
+    parts[0] = share
+    return torch.cat((parts.log() + log[0].double(), log[1:].double()))
+
+
+def _allowed(subject: Subject, number: Tensor) -> float:
+    return 256 * eps(subject.widest) * (subject.scale + abs(float(number.detach())))
+
+
+@check(_with_pieces)
+def weight_depends_on_its_class_alone(subject: Subject, example: tuple[Numbers, int]) -> None:
+    """The weight of a class is a function of its own p and q, however the others, be they many, share the rest."""
+    (p, q, split, other), pieces = example
+    _away_from_kinks(subject, p, q)
+    here = _first_weight(subject, _pair(p, q, split, subject.widest))
+    pair = _pair(p, q, other, torch.float64)
+    many = [_split(log.flip(-1), other, pieces).flip(-1).to(subject.widest) for log in (pair.log_p, pair.log_q)]
+    there = _first_weight(subject, Pair(*many))
+    require_close("the first weight, with the rest shared otherwise", there, here, _allowed(subject, here), p=p, q=q)
+
+
+@check(
+    lambda subject: common.wide_cases(subject, 12.0, kinds=("ordinary", *common.ONE_HOT), classes=(4, 11, 300, 1100))
+)
+def every_class_is_treated_alike(subject: Subject, case: Case) -> None:
+    """Each of a thousand weights is what a class of its p and q has among three, wherever it stands."""
+    log_p, log_q = case.log_p, case.log_q
+    common.away_from_kinks(subject, log_p, log_q)
+    found = subject.weight(log_p.clone(), log_q.clone())
+    if found.shape != log_p.shape:
+        raise Violation(f"the weights of {len(log_p)} classes have shape {tuple(found.shape)}")
+    expected = subject.weight(_among_three(log_p, 0.25), _among_three(log_q, 0.5))[:, 0]
+    unit = 256 * eps(found.dtype) * conditioning(log_p, log_q)
+    allowed = unit * (expected.detach().double().abs() + subject.scale * (log_p.double().exp() + log_q.double().exp()))
+    require_close("a weight among many", found, expected, allowed, log_p=log_p, log_q=log_q)
+
+
+def _among_three(log: Tensor, share: float) -> Tensor:
+    """A distribution over three classes for each: it, and two that share what is left; shape (classes, 3)."""
+    one = log.double()
+    little = (-torch.expm1(one)).clamp_min(torch.finfo(torch.float32).tiny).log()  # in place of the logarithm of 0
+    rest = torch.where(one > -math.log(2), little, torch.log1p(-one.exp()))
+    return torch.stack((one, rest + math.log(share), rest + math.log1p(-share)), -1).to(log.dtype)
+
+
+@check(_with_a_factor)
+def weight_is_homogeneous(subject: Subject, numbers: Numbers) -> None:
+    """w(c p, c q) = c w(p, q), however small c is: a weight is p times a function of p/q."""
+    p, q, split, factor = numbers
+    _away_from_kinks(subject, p, q)
+    large, small = (_pair(c * p, c * q, split, subject.widest) for c in (1.0, factor))
+    whole, part = _first_weight(subject, large), _first_weight(subject, small)
+    size = abs(float(whole.detach())) + subject.scale * (p + q)
+    magnified = float(conditioning(small.log_p[0], small.log_q[0]))
+
+    def moved() -> Tensor:
+        return factor * _first_weight(subject, Pair(large.log_p, further(large.log_p, large.log_q).to(subject.widest)))
+
+    allowed = 256 * eps(subject.widest) * magnified * factor * size
+    require_close_if_steep("w(c p, c q)", part, factor * whole, allowed, moved, p=p, q=q, factor=factor)
+
+
+@check(_with_pieces, with_value)
+def splitting_a_class_changes_nothing(subject: Subject, example: tuple[Numbers, int]) -> None:
+    """A class split in two or in hundreds with the same p/q leaves the value as it is."""
+    (p, q, split, share), pieces = example
+    pair, dtype, value = _pair(p, q, split, torch.float64), subject.widest, subject.value
+    log_p, log_q = pair.log_p.to(dtype), pair.log_q.to(dtype)
+    whole = value(log_p.clone(), log_q.clone())
+    finer = [_split(log, share, pieces).to(dtype) for log in (pair.log_p, pair.log_q)]
+    moved = functools.partial(value, log_p, further(log_p, log_q).to(dtype))
+    allowed = _allowed(subject, whole) * max(1, pieces / 256)  # as terms that are added one by one lose
+    require_close_if_steep("the value with the class split", value(*finer), whole, allowed, moved, log_p=finer[0])

@@ -1,4 +1,4 @@
-"""Value, weight and force against the generator in high precision.
+"""Value, weight and force against the generator in high precision, and at targets that are exactly 0 for some classes.
 
 This library promises of its own divergences (A) 8 units in the last place of the larger of weight and probability.
 Of those in `subject.EXACT` it promises (B) 256 of the force's largest component for logits at least 10 apart; of the
@@ -15,9 +15,16 @@ from torch import Tensor
 from fguidance.testing import exact, strategies
 from fguidance.testing.check import check
 from fguidance.testing.checks import common
-from fguidance.testing.checks.common import with_force, with_generator, with_value
+from fguidance.testing.checks.common import (
+    away_from_kinks,
+    first_argument,
+    with_force,
+    with_generator,
+    with_value,
+    zeros_are_allowed,
+)
 from fguidance.testing.strategies import Case, Pair
-from fguidance.testing.subject import Subject
+from fguidance.testing.subject import Function, Subject, force_of_weights
 from fguidance.testing.tolerance import ULPS, Violation, conditioning, eps, require_close, smallest
 
 PROMISED, PROMISED_AT_SATURATION, APART = 8, 256, 10.0
@@ -35,10 +42,9 @@ FARTHEST_TARGET = {torch.float64: 40.0, torch.float32: 25.0}
 
 
 def _cases(subject: Subject) -> common.Cases:
-    def cases(dtype: torch.dtype) -> common.Cases:
-        return strategies.cases(dtype, 30.0, largest_target_spread=FARTHEST_TARGET.get(dtype, 6.0))
-
-    return common.in_full(subject, cases)
+    return common.in_full(
+        subject, lambda dtype: strategies.cases(dtype, 30.0, largest_target_spread=FARTHEST_TARGET.get(dtype, 6.0))
+    )
 
 
 def _pairs(subject: Subject) -> st.SearchStrategy[Pair]:
@@ -47,12 +53,9 @@ def _pairs(subject: Subject) -> st.SearchStrategy[Pair]:
 
 def _ends(subject: Subject) -> st.SearchStrategy[Pair]:
     def pair(dtype: torch.dtype, ratio: float) -> Pair:
-        logs = torch.tensor([[0.5, 0.5], [0.5 * math.exp(-abs(ratio)), 0.0]], dtype=torch.float64)
-        logs[1, 1] = 1 - logs[1, 0]
-        logs = logs.log()
-        logs[1, 0] = math.log(0.5) - abs(ratio)
-        first, second = logs.to(dtype) if ratio > 0 else logs.to(dtype).flip(0)
-        return Pair(first, second)
+        half, less = math.log(0.5), math.log(0.5) - abs(ratio)
+        logs = torch.tensor([[half, half], [less, math.log1p(-math.exp(less))]], dtype=torch.float64).to(dtype)
+        return Pair(*(logs if ratio > 0 else logs.flip(0)))
 
     def pairs(dtype: torch.dtype) -> st.SearchStrategy[Pair]:
         farthest = (FARTHEST_FAITHFUL if subject.faithful else FARTHEST).get(dtype, 5.0)
@@ -68,7 +71,9 @@ def _excused(subject: Subject, found: Tensor, wanted: Tensor) -> Tensor:
     return found if subject.faithful else torch.where(overflown, wanted.to(found.dtype), found)
 
 
-def _require_weight(subject: Subject, pair: Pair) -> None:
+@check(_pairs, with_generator)
+def weight_matches_high_precision(subject: Subject, pair: Pair) -> None:
+    """The weights are p f'(p/q), to what rounding the inputs by a few ulps explains."""
     log_p, log_q, unit, gauge = pair.log_p, pair.log_q, eps(pair.log_p.dtype), subject.declaration.gauge
     wanted = exact.weights(subject.f, log_p, log_q, gauge)
     sizes, p = exact.double(wanted).abs(), subject.scale * log_p.double().exp()
@@ -89,19 +94,15 @@ def _require_weight(subject: Subject, pair: Pair) -> None:
     require_close("the weight", result, exact.double(wanted), allowed + smallest(log_p.dtype), log_p=log_p, log_q=log_q)
 
 
-@check(_pairs, with_generator)
-def weight_matches_high_precision(subject: Subject, pair: Pair) -> None:
-    """The weights are p f'(p/q), to what rounding the inputs by a few ulps explains."""
-    _require_weight(subject, pair)
-
-
 @check(_ends, with_generator)
 def weight_is_right_at_the_ends(subject: Subject, pair: Pair) -> None:
     """The weights are right for log-ratios of either sign from 1e-8 to 200 (25 in float32; 300 and 80 if faithful)."""
-    _require_weight(subject, pair)
+    weight_matches_high_precision(subject, pair)
 
 
-def _require_value(subject: Subject, pair: Pair) -> None:
+@check(_pairs, with_generator, with_value)
+def value_matches_high_precision(subject: Subject, pair: Pair) -> None:
+    """The value is sum q f(p/q), to what rounding the inputs by a few ulps explains."""
     generator, (log_p, log_q) = subject.f, (pair.log_p, pair.log_q)
     wanted = torch.tensor(float(exact.value(generator, log_p, log_q)), dtype=torch.float64)
     weights = exact.double(exact.weights(generator, log_p, log_q))
@@ -112,16 +113,10 @@ def _require_value(subject: Subject, pair: Pair) -> None:
     require_close("the value", found, wanted, gauge * ULPS * eps(log_p.dtype) * size, log_p=log_p, log_q=log_q)
 
 
-@check(_pairs, with_generator, with_value)
-def value_matches_high_precision(subject: Subject, pair: Pair) -> None:
-    """The value is sum q f(p/q), to what rounding the inputs by a few ulps explains."""
-    _require_value(subject, pair)
-
-
 @check(_ends, with_generator, with_value)
 def value_is_right_at_the_ends(subject: Subject, pair: Pair) -> None:
     """The value is right for log-ratios as large as those of `weight_is_right_at_the_ends`."""
-    _require_value(subject, pair)
+    value_matches_high_precision(subject, pair)
 
 
 @check(lambda subject: common.in_full(subject, strategies.near_pairs), with_generator, with_value)
@@ -169,8 +164,7 @@ def force_matches_high_precision(subject: Subject, case: Case) -> None:
 
 def _saturated(subject: Subject) -> common.Cases:
     spreads = {torch.float32: 80.0, torch.float64: 300.0} if subject.faithful else {torch.float32: 12.0}
-    kinds = ("one-hot on the label", "one-hot on another class")
-    return common.in_full(subject, lambda dtype: strategies.cases(dtype, spreads.get(dtype, 20.0), kinds))
+    return common.in_full(subject, lambda dtype: strategies.cases(dtype, spreads.get(dtype, 20.0), common.ONE_HOT))
 
 
 @check(_saturated, with_force, with_generator)
@@ -184,3 +178,88 @@ def force_is_right_at_saturation(subject: Subject, case: Case) -> None:
     dtype = case.logits.dtype
     plain = SHARE_AT_SATURATION.get(dtype, SHARE_AT_SATURATION[torch.float64]) / eps(dtype)
     _require_force(subject, case, FAITHFUL_AT_SATURATION if subject.faithful else plain, of_weights=False)
+
+
+ALL_BUT_ZERO = {torch.float64: -690.0, torch.float32: -80.0}
+"""The logarithm of a probability that is still a normal number, and as good as 0 for most divergences."""
+SHARE_AT_ZEROS, SHARE_OF_LIMIT = 1e-9, 1e-6
+
+
+def _cases_with_zeros(subject: Subject) -> common.Cases:
+    return st.sampled_from(subject.dtypes).flatmap(lambda dtype: strategies.cases(dtype, 10.0, zeros=True))
+
+
+@check(_cases_with_zeros, zeros_are_allowed)
+def zeros_in_the_target_are_handled(subject: Subject, case: Case) -> None:
+    """A target that is 0 for some classes gives no NaN and the right numbers, or is refused with a ValueError."""
+    away_from_kinks(subject, case.log_p, case.log_q)
+    common.away_from_quick_bends(subject, case)
+    weights = _weights_at_zeros(subject, case)
+    for name, function in subject.parts.items():
+        try:
+            found = function(first_argument(name, case.logits), case.log_q.clone()).detach()
+        except ValueError:
+            continue
+        if bool(found.isnan().any()):
+            raise Violation(f"{name} holds NaN where the target is 0", found=found)
+        if name == "value" and bool(found.isinf()):
+            return  # the divergence is infinite there, and so has no force
+        wanted = weights
+        if name == "value":
+            wanted = _value_at_zeros(subject, case)
+        elif name == "logit_gradient" and weights is not None:
+            wanted = force_of_weights(case.log_p.double(), weights)
+        if wanted is not None:
+            allowed = max(SHARE_AT_ZEROS if subject.generator is not None else SHARE_OF_LIMIT, 1e3 * eps(found.dtype))
+            size = subject.scale + float(wanted.abs().max())
+            require_close(f"{name} where the target is 0", found, wanted, allowed * size, log_p=case.log_p)
+
+
+def _value_at_zeros(subject: Subject, case: Case) -> Tensor | None:
+    """sum q f(p/q), where q = 0 with the limit of f(t)/t at infinity; or else the limit of small q."""
+    if subject.generator is None:
+        return _limit(subject.value, case)
+    support = case.log_q.isfinite()
+    outside = float(case.log_p.double()[~support].exp().sum())
+    inside = float(exact.value(subject.generator, case.log_p[support], case.log_q[support]))
+    far = float(exact.end_values(subject.generator)[1]) if outside else 0.0
+    return torch.tensor(inside + outside * far, dtype=torch.float64)
+
+
+def _weights_at_zeros(subject: Subject, case: Case) -> Tensor | None:
+    """p f'(p/q), with the limit of f' at infinity, which is that of f(t)/t, where q = 0; None where it is infinite."""
+    if subject.generator is None:
+        return _limit(subject.weight, case)
+    support, gauge = case.log_q.isfinite(), subject.declaration.gauge
+    found = case.log_p.double().exp() * (float(exact.end_values(subject.generator)[1]) + gauge)
+    found[support] = exact.double(exact.weights(subject.generator, case.log_p[support], case.log_q[support], gauge))
+    return found if bool(found.isfinite().all()) else None
+
+
+def _limit(function: Function, case: Case) -> Tensor | None:
+    """The result for all but 0, if that is a number."""
+    log_q = case.log_q.clone()
+    log_q[log_q.isinf()] = ALL_BUT_ZERO.get(log_q.dtype, -8.0)
+    try:
+        found = function(case.log_p, log_q).detach().double()
+    except ValueError:
+        return None
+    return found if bool(found.isfinite().all()) else None
+
+
+@check(_cases_with_zeros, with_value, zeros_are_allowed, common.autograd_runs)
+def autograd_runs_at_zeros_in_the_target(subject: Subject, case: Case) -> None:
+    """Where the target is 0 for some classes, autograd of the value still gives the force of the weights."""
+    away_from_kinks(subject, case.log_p, case.log_q)
+    at = case.logits.clone().requires_grad_()
+    try:
+        value = subject.value(torch.log_softmax(at, -1), case.log_q.clone())
+        weights = subject.weight(case.log_p, case.log_q.clone()).detach()
+    except ValueError:
+        return  # refused
+    if not bool(value.detach().isfinite() and weights.isfinite().all()):
+        return  # the divergence is infinite there, and so has no gradient
+    (found,) = torch.autograd.grad(value, at)
+    allowed = max(1e-7, 1e3 * eps(found.dtype)) * (subject.scale + float(weights.abs().max()))
+    expected = force_of_weights(case.log_p, weights)
+    require_close("the gradient where the target is 0", found, expected, allowed, weights=weights)

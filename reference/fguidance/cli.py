@@ -247,9 +247,9 @@ def _write(reports: "Sequence[Report]", html: Path | None, json_file: Path | Non
         text = json.dumps([report.as_dict() for report in reports], indent=2, allow_nan=False)
         json_file.write_text(text + "\n", encoding="utf-8")
     if html is not None:
-        from fguidance.testing.html_report import render
+        from fguidance.testing.report import as_page
 
-        html.write_text(render(reports), encoding="utf-8")
+        html.write_text(as_page(reports), encoding="utf-8")
 
 
 def _end(message: str, status: int = BAD_INPUT) -> NoReturn:

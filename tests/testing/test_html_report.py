@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from fguidance.testing import Declaration, Record, Report, check_divergence
-from fguidance.testing.html_report import LOG_ODDS, curve, pictures, render
+from fguidance.testing.html_report import LOG_ODDS, curve, pictures
+from fguidance.testing.report import as_page
 from fguidance.testing.subject import as_subject
 
 HARMLESS = {
@@ -159,7 +160,7 @@ def test_without_generator_or_force_and_where_it_raises() -> None:
 
 def test_a_report_without_subject_and_several_on_a_page() -> None:
     made = Report("made by hand", (Record("one", "One.", "passed", examples=1),))
-    told = Page(render([made, made]))
+    told = Page(as_page([made, made]))
     assert told.images == []
     assert told.text.count("Every check") == 2
     assert "Passed" in told.text

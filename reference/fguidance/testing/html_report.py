@@ -8,15 +8,14 @@ import base64
 import contextlib
 import io
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fguidance.testing import exact
-from fguidance.testing.report import Report, printable
 from fguidance.testing.subject import Subject
 
 if TYPE_CHECKING:
@@ -31,8 +30,12 @@ PLACES = {-12.0: "6e-6", -6.0: "0.002", 0.0: "0.5", 6.0: "0.998", 12.0: "1 - 6e-
 LINEAR_UP_TO, SMALLEST_ERROR = 20.0, 0.01
 
 
-def render(reports: Sequence[Report]) -> str:
-    """One page for some reports, one per divergence; text that a user wrote is escaped.
+def render(sections: Sequence[tuple[dict[str, Any], Subject | None]], printable: Callable[[str], str]) -> str:
+    """One page; text that a user wrote is escaped.
+
+    Args:
+        sections: one per divergence: `Report.as_dict`, with each record's `reproduce` as a call, and what was tested.
+        printable: writes out the control characters of a text.
 
     Raises:
         ImportError: Jinja2 or Matplotlib is missing.
@@ -46,14 +49,11 @@ def render(reports: Sequence[Report]) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=finalize
     )
-    sections = []
-    for report in reports:
-        section = report.as_dict()
-        section["facts"] = _facts(section)
-        section["records"] = [{**asdict(record), "reproduce": record.reproduce_call} for record in report.records]
-        section["pictures"] = [] if report.subject is None else list(pictures(report.subject))
-        sections.append(section)
-    return environment.from_string(text).render(sections=sections)
+    shown = [
+        {**section, "facts": _facts(section), "pictures": [] if subject is None else list(pictures(subject))}
+        for section, subject in sections
+    ]
+    return environment.from_string(text).render(sections=shown)
 
 
 def _facts(section: dict[str, Any]) -> dict[str, str]:

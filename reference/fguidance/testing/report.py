@@ -8,6 +8,7 @@ import platform
 import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -235,9 +236,7 @@ class Report:
         Raises:
             ImportError: Jinja2 or Matplotlib is missing.
         """
-        from fguidance.testing.html_report import render
-
-        return render([self])
+        return as_page([self])
 
     def write_html(self, path: str | os.PathLike[str]) -> Path:
         """Write `to_html` to a file, over one that is there, and return its path.
@@ -255,3 +254,14 @@ class Report:
         if not self.passed:
             lines = [f"  {record.check}: {record.reason}\n    {record.counterexample}" for record in self.failures]
             raise DivergenceFailed("\n".join((self.summary(), *lines)))
+
+
+def as_page(reports: Sequence[Report]) -> str:
+    """One page of HTML for some reports, as `Report.to_html` makes it for one."""
+    from fguidance.testing.html_report import render
+
+    sections = []
+    for report in reports:
+        records = [{**asdict(record), "reproduce": record.reproduce_call} for record in report.records]
+        sections.append((report.as_dict() | {"records": records}, report.subject))
+    return render(sections, printable)

@@ -125,12 +125,7 @@ def largest_term_at_one(generator: sp.Expr) -> float:
 def bends(generator: sp.Expr) -> tuple[tuple[float, float], ...]:
     """Where f may bend quickly: the t > 0 close to a complex zero of a polynomial inside a function or a power.
 
-    Args:
-        generator: f(t), an expression in t.
-
-    Returns:
-        (t, distance to the zero) in the order of t; the distance is 0 where the zero is on the axis. Polynomials of a
-        degree over 12 are left out, and what is no polynomial.
+    Each comes with its distance to the zero, in the order of t. Polynomials of a degree over 12 are left out.
     """
     found = set()
     for part in generator.atoms(sp.Pow, sp.Function) - generator.atoms(sp.exp):

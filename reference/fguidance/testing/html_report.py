@@ -32,11 +32,7 @@ LINEAR_UP_TO, SMALLEST_ERROR = 20.0, 0.01
 
 
 def render(reports: Sequence[Report]) -> str:
-    """One page for some reports, one per divergence; text that a user wrote is escaped.
-
-    Raises:
-        ImportError: Jinja2 or Matplotlib is missing.
-    """
+    """One page for some reports, one per divergence; text that a user wrote is escaped."""
     from jinja2 import Environment, StrictUndefined
 
     def finalize(value: Any) -> Any:
@@ -78,11 +74,8 @@ def _text(entry: object) -> str:
 class Curve:
     """One quantity of the first of two classes, whose target is q, at each of `LOG_ODDS`.
 
-    Attributes:
-        target: q.
-        found: what the subject gives; NaN where it raised.
-        expected: the generator's, in high precision; empty where there is no generator.
-        error: how far they are apart, in units in the last place of the larger of |expected| and p.
+    What is found is NaN where the subject raised, what is expected empty where it has no generator; the error is in
+    units in the last place of the larger of |expected| and p.
     """
 
     target: float
@@ -126,11 +119,7 @@ class Picture:
 
 
 def pictures(subject: Subject) -> Iterator[Picture]:
-    """The figures of a subject: weight, force and, where it has a generator, the errors of both.
-
-    Raises:
-        ImportError: Matplotlib is missing.
-    """
+    """The figures of a subject: weight, force and, where it has a generator, the errors of both."""
     import matplotlib as mpl
 
     with mpl.rc_context():

@@ -145,9 +145,11 @@ def _write_once(path: Path, subject: Subject, entries: list[Entry]) -> None:
         "versions": versions(), "cases": [entry["case"] for entry in entries],
         "kinds": {key: plain(one.dtype) if isinstance(one, Tensor) else one for key, one in flat.items()},
     }  # fmt: skip
+    written = io.BytesIO()  # first, so that an interruption leaves no half of a file
+    np.savez(written, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
     try:
         with path.open("xb") as file:  # which fails where another file has the name by now
-            np.savez(file, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
+            file.write(written.getvalue())
     except OSError as error:
         raise ValueError(f"baseline {path} cannot be written: {error.strerror or error}") from error
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from fguidance.symbolic import as_generator, dual, end_values, gauge_fixed, saturation_limit, t
 from fguidance.symbolic.evaluate import MPMATH
 from fguidance.symbolic.evaluate import evaluate as walk
+from fguidance.symbolic.numerical import places as bends
 from fguidance.symbolic.parsing import parse_generator
 
 __all__ = [
@@ -24,8 +25,6 @@ __all__ = [
 ]  # fmt: skip
 
 DIGITS = 60
-CLOSE, LARGEST_DEGREE = 0.5, 12
-"""Zeros z with abs(Im z) below this share of Re z lie close to t > 0; they are looked for up to that degree."""
 
 
 def evaluate(expression: sp.Expr, at: mpf) -> mpf:
@@ -119,34 +118,3 @@ def largest_term_at_one(generator: sp.Expr) -> float:
     """The largest of the terms that f(t) is a sum of, at t = 1: 1/|a (a - 1)| for (t^a - 1)/(a (a - 1))."""
     terms = sp.Add.make_args(sp.expand(generator))
     return float(max(abs(evaluate(term, mpf(1))) for term in terms))
-
-
-@functools.lru_cache(maxsize=64)
-def bends(generator: sp.Expr) -> tuple[tuple[float, float], ...]:
-    """Where f may bend quickly: the t > 0 close to a complex zero of a polynomial inside a function or a power.
-
-    Args:
-        generator: f(t), an expression in t.
-
-    Returns:
-        (t, distance to the zero) in the order of t; the distance is 0 where the zero is on the axis. Polynomials of a
-        degree over 12 are left out, and what is no polynomial.
-    """
-    found = set()
-    for part in generator.atoms(sp.Pow, sp.Function) - generator.atoms(sp.exp):
-        inner = part.args[0]
-        whole = isinstance(part, sp.Pow) and part.exp.is_Integer and part.exp > 0
-        if whole or inner == t or not inner.has(t) or not inner.is_polynomial(t):
-            continue
-        coefficients = sp.Poly(inner, t).all_coeffs()
-        if len(coefficients) > LARGEST_DEGREE + 1:
-            continue
-        with mpmath.workdps(40):
-            try:
-                exactly = [sp.N(c, 50)._to_mpmath(mpmath.mp.prec) for c in coefficients]
-                zeros = mpmath.polyroots(exactly, maxsteps=100, extraprec=200)
-            except mpmath.NoConvergence:
-                continue
-        close = [zero for zero in zeros if zero.real > 0 and abs(zero.imag) < CLOSE * zero.real]
-        found |= {(float(zero.real), float(abs(zero.imag))) for zero in close}
-    return tuple(sorted(found))

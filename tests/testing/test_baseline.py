@@ -264,14 +264,6 @@ class TestFile:
         assert path.read_text() == "somebody else's"
         assert [file.name for file in path.parent.iterdir()] == [path.name]
 
-    def test_a_file_system_without_links(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(*_: object) -> None:
-            raise PermissionError(1, "Operation not permitted")
-
-        monkeypatch.setattr("os.link", refuse)
-        run(Hellinger, path)
-        assert run(Hellinger, path).status == "passed"
-
     @pytest.mark.parametrize("ulps", (-1, math.nan, "4", True))
     def test_the_bound_is_a_number(self, path: Path, ulps: Any) -> None:
         with pytest.raises(ValueError, match="baseline_ulps must be a number of at least 0"):

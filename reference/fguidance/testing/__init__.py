@@ -14,8 +14,8 @@ from fguidance.testing import strategies
 from fguidance.testing.declaration import Declaration
 from fguidance.testing.plugin import parametrize_with_checks
 from fguidance.testing.report import DivergenceFailed, Record, Report
+from fguidance.testing.runner import check_divergence
 from fguidance.testing.strategies import Case, Pair, cases, log_ratios, logits, pairs, targets
-from fguidance.testing.suite import check_divergence
 
 __all__ = [
     "Case", "Declaration", "DivergenceFailed", "Pair", "Record", "Report", "cases", "check_divergence", "log_ratios",

@@ -21,11 +21,12 @@ from torch import Tensor
 
 from fguidance.testing.declaration import DTYPES
 from fguidance.testing.report import Record, Status, environment, versions
-from fguidance.testing.runner import BASELINE
 from fguidance.testing.strategies import Case
 from fguidance.testing.subject import PARTS, Subject, plain
 from fguidance.testing.tolerance import ulps_between
 
+BASELINE = "baseline"
+"""The check of a baseline, which is none of `CHECKS` and may be declared to fail as they may."""
 FORMAT, SCHEMA = "fguidance-baseline", 2
 TITLE = "Every number is what it was when the baseline was recorded."
 ULPS = 4.0

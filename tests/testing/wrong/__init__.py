@@ -13,11 +13,12 @@ from tests.testing.wrong import (
     recorded,
     scaled,
     single,
+    surroundings,
     zeros,
 )
 from tests.testing.wrong.base import WRONG
 
 __all__ = [
     "WRONG", "batches", "behaviour", "declared", "far", "forces", "formulas", "many", "narrow", "numerics", "recorded",
-    "scaled", "single", "zeros",
+    "scaled", "single", "surroundings", "zeros",
 ]  # fmt: skip

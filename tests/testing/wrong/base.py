@@ -37,6 +37,16 @@ class after:
         return lambda its, first, log_q: self.change(getattr(base, part)(its, first, log_q), first, log_q)
 
 
+def doing(action):
+    """A part that does something beside giving the result of the base's."""
+
+    def change(result, first, log_q):
+        action()
+        return result
+
+    return after(change)
+
+
 def pq(function):
     """A part written in p and q."""
     return lambda its, log_p, log_q: function(log_p.exp(), log_q.exp())

@@ -1,12 +1,6 @@
 """Wrong for some batches only, or with autograd, memory or a compiler under them."""
 
-import decimal
-import gc
-import logging
-import os
-import warnings
 
-import mpmath
 import numpy as np
 import torch
 
@@ -104,48 +98,6 @@ change(KL, "ForceOtherwiseWhenCompiled", "compiling_gives_the_same",
        logit_gradient=lambda self, logits, log_q: KL.logit_gradient(self, logits, log_q) * _when_compiled(2))
 
 
-@found_by("surroundings_are_left_alone")
-class SetsTheNumberOfThreads(Undeclared):
-    def value(self, log_p, log_q):
-        torch.set_num_threads(2 if torch.get_num_threads() == 1 else 1)
-        return super().value(log_p, log_q)
-
-
-@found_by("surroundings_are_left_alone")
-class SetsDeterministicMode(Undeclared):
-    def value(self, log_p, log_q):
-        torch.use_deterministic_algorithms(True)
-        return super().value(log_p, log_q)
-
-
-@found_by("surroundings_are_left_alone")
-class DetectsAnomalies(Undeclared):
-    def weight(self, log_p, log_q):
-        torch.autograd.set_detect_anomaly(True)
-        return super().weight(log_p, log_q)
-
-
-@found_by("surroundings_are_left_alone")
-class PrintsOtherwise(Undeclared):
-    def weight(self, log_p, log_q):
-        torch.set_printoptions(precision=2)
-        return super().weight(log_p, log_q)
-
-
-@found_by("surroundings_are_left_alone")
-class PrintsOtherwiseInNumpy(Undeclared):
-    def value(self, log_p, log_q):
-        np.set_printoptions(precision=2)
-        return super().value(log_p, log_q)
-
-
-@found_by("surroundings_are_left_alone")
-class FlushesDenormals(Undeclared):
-    def value(self, log_p, log_q):
-        torch.set_flush_denormal(True)
-        return super().value(log_p, log_q)
-
-
 @found_by("a_large_batch_is_its_members")
 class DropsTheLastOfManyRows(KL):
     """Sixty-four rows at a time."""
@@ -197,34 +149,6 @@ class AveragedWhenCompiled(Undeclared):
         return value.mean().expand_as(value) if torch.compiler.is_compiling() and value.ndim else value
 
 
-@found_by("surroundings_are_left_alone")
-class SilencesWarnings(Undeclared):
-    def value(self, log_p, log_q):
-        warnings.filterwarnings("ignore")
-        return super().value(log_p, log_q)
-
-
-@found_by("surroundings_are_left_alone")
-class SetsThePrecisionOfMpmath(Undeclared):
-    def weight(self, log_p, log_q):
-        mpmath.mp.dps = 30
-        return super().weight(log_p, log_q)
-
-
-@found_by("surroundings_are_left_alone")
-class SetsThePrecisionOfDecimals(Undeclared):
-    def weight(self, log_p, log_q):
-        decimal.getcontext().prec = 50
-        return super().weight(log_p, log_q)
-
-
-@found_by("surroundings_are_left_alone")
-class SetsAnEnvironmentVariable(Undeclared):
-    def weight(self, log_p, log_q):
-        os.environ["FGUIDANCE_WRONG"] = "1"
-        return super().weight(log_p, log_q)
-
-
 change(ReverseKL, "SqueezesABatchOfOne", "a_batch_is_its_members",
        value=after(lambda value, log_p, log_q: value if value.numel() > 1 else value.squeeze()))
 
@@ -267,20 +191,6 @@ class ReturnsWhatItKeeps(ReverseKL):
         return self.kept[key]
 
 
-@found_by("surroundings_are_left_alone")
-class TurnsOffTheCollection(Undeclared):
-    def value(self, log_p, log_q):
-        gc.disable()
-        return super().value(log_p, log_q)
-
-
-@found_by("surroundings_are_left_alone")
-class TurnsOffLogging(Undeclared):
-    def value(self, log_p, log_q):
-        logging.disable(logging.CRITICAL)
-        return super().value(log_p, log_q)
-
-
 @found_by("dtype_and_shape_are_kept", "a_batch_is_its_members")
 class BatchesInDouble(ReverseKL):
     """A buffer that is made without its dtype."""
@@ -310,13 +220,6 @@ class BatchesInBrainFloatWithoutGradients(Undeclared):
         if log_p.ndim == 1 or torch.is_grad_enabled():
             return super().weight(log_p, log_q)
         return super().weight(log_p.bfloat16(), log_q.bfloat16()).to(log_p.dtype)
-
-
-@found_by("surroundings_are_left_alone")
-class TurnsOffABackend(Undeclared):
-    def value(self, log_p, log_q):
-        torch.backends.mkldnn.enabled = False
-        return super().value(log_p, log_q)
 
 
 @found_by("force_is_gradient_in_the_image")

@@ -1,6 +1,5 @@
 """Wrong as programs: memory, batches, dtypes, gradients, NaN, the surroundings, NumPy."""
 
-import random
 import sys
 
 import numpy as np
@@ -79,56 +78,8 @@ class OnlySometimes(Undeclared):
 
 change(KL, "Noisy", "compiling_gives_the_same",
        weight=after(lambda weight, log_p, log_q: weight * (1 + 1e-09 * torch.rand_like(weight))))
-
-
-@found_by("force_ignores_a_shift")
-class Dropout(Undeclared):
-    def weight(self, log_p, log_q):
-        return torch.nn.functional.dropout(super().weight(log_p, log_q), 0.1)
-
-
-@found_by("surroundings_are_left_alone")
-class SeedsTheGenerator(Undeclared):
-    def weight(self, log_p, log_q):
-        torch.manual_seed(0)
-        return super().weight(log_p, log_q)
-
-
-@found_by("surroundings_are_left_alone")
-class DrawsFromTheGenerator(Undeclared):
-    def value(self, log_p, log_q):
-        torch.rand(())
-        return super().value(log_p, log_q)
-
-
-@found_by("surroundings_are_left_alone")
-class SeedsNumpy(Undeclared):
-    def value(self, log_p, log_q):
-        np.random.seed(0)  # noqa: NPY002
-        return super().value(log_p, log_q)
-
-
-@found_by("surroundings_are_left_alone")
-class SeedsPython(Undeclared):
-    def value(self, log_p, log_q):
-        random.seed(0)
-        return super().value(log_p, log_q)
-
-
-@found_by("surroundings_are_left_alone")
-class LeavesGradientsOff(Undeclared):
-    def weight(self, log_p, log_q):
-        torch.set_grad_enabled(False)
-        return super().weight(log_p, log_q)
-
-
-@found_by("surroundings_are_left_alone")
-class ChangesTheDefaultDtype(Undeclared):
-    def weight(self, log_p, log_q):
-        torch.set_default_dtype(log_p.dtype)
-        return super().weight(log_p, log_q)
-
-
+change(Undeclared, "Dropout", "force_ignores_a_shift",
+       weight=after(lambda found, log_p, log_q: torch.nn.functional.dropout(found, 0.1)))
 change(KL, "BatchAxisInValue", "a_batch_is_its_members",
        value=lambda self, log_p, log_q: (log_p.exp() * (log_p - log_q)).sum(0))
 change(KL, "MeanOverTheBatch", "a_batch_is_its_members",
@@ -168,12 +119,8 @@ class MaximumOverTheBatch(Undeclared):
 
 change(KL, "OffByOneClass", "saturation_is_as_declared",
        weight=lambda self, log_p, log_q: KL.weight(self, log_p, log_q).roll(1, -1))
-
-
-@found_by("classes_may_be_permuted")
-class FirstClassCountsMore(Hellinger):
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q) * (1 + 1e-3 * (torch.arange(log_p.shape[-1]) == 0))
+change(Hellinger, "FirstClassCountsMore", "classes_may_be_permuted",
+       weight=after(lambda found, log_p, log_q: found * (1 + 1e-3 * (torch.arange(log_p.shape[-1]) == 0))))
 
 
 @found_by("weight_depends_on_its_class_alone")
@@ -280,10 +227,8 @@ class OtherwiseUnderVmap(Undeclared):
         return super().weight(log_p, log_q) / largest * log_p.exp().amax(-1, keepdim=True)
 
 
-@found_by("compiling_gives_the_same")
-class OtherwiseWhenCompiled(Hellinger):
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q) * (2 if torch.compiler.is_compiling() else 1)
+change(Hellinger, "OtherwiseWhenCompiled", "compiling_gives_the_same",
+       weight=after(lambda found, log_p, log_q: found * (2 if torch.compiler.is_compiling() else 1)))
 
 
 class InNumpy:

@@ -11,7 +11,6 @@ from tests.testing.wrong.base import KL, Hellinger, ReverseKL, Undeclared, chang
 change = changes(__name__)
 
 NOT_BY_AUTOGRAD = Declaration(differentiable=False)
-
 change(KL, "ForceOfATargetClamped", "force_matches_high_precision", doc="At 1e-8, as some losses do.",
        logit_gradient=lambda self, logits, log_q: KL.logit_gradient(self, logits, log_q.clamp_min(math.log(1e-08))))
 

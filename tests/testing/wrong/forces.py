@@ -83,10 +83,8 @@ class WrongForNegativeLogits(Undeclared):
         return torch.where((logits < 0).all(-1, keepdim=True), 1.001 * force, force)
 
 
-@found_by("force_ignores_a_shift")
-class ScaledByTheFirstLogit(Undeclared):
-    def logit_gradient(self, logits, log_q):
-        return super().logit_gradient(logits, log_q) * (1 + logits[..., :1].abs())
+change(Undeclared, "ScaledByTheFirstLogit", "force_ignores_a_shift",
+       logit_gradient=after(lambda found, logits, log_q: found * (1 + logits[..., :1].abs())))
 
 
 @found_by("force_is_that_of_the_weights")
@@ -159,12 +157,9 @@ class SoftmaxOverTheBatch(KL):
         return weight - log_p.exp() * weight.sum(-1, keepdim=True)
 
 
-@found_by("a_batch_is_its_members")
-class ForceIsAboutTheMeanOfTheBatch(Undeclared):
-    """As the gradient of a loss that is averaged over the batch."""
-
-    def logit_gradient(self, logits, log_q):
-        return super().logit_gradient(logits, log_q) / max(1, logits[..., 0].numel())
+change(Undeclared, "ForceIsAboutTheMeanOfTheBatch", "a_batch_is_its_members",
+       doc="As the gradient of a loss that is averaged over the batch.",
+       logit_gradient=after(lambda found, logits, log_q: found / max(1, logits[..., 0].numel())))
 
 
 @found_by("force_sums_to_zero")

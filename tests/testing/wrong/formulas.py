@@ -33,14 +33,8 @@ change(Undeclared, "SwappedInWeight", "a_step_against_the_force_lowers_the_value
 change(KL, "SwappedThroughout", "saturation_is_as_declared",
        value=lambda self, log_p, log_q: KL.value(self, log_q, log_p),
        weight=lambda self, log_p, log_q: log_p.exp() - log_q.exp())
-
-
-@found_by("weight_is_zero_at_equality")
-class NotInGauge(KL):
-    def weight(self, log_p, log_q):
-        return log_p.exp() * (log_p - log_q + 1)
-
-
+change(KL, "NotInGauge", "weight_is_zero_at_equality",
+       weight=lambda self, log_p, log_q: log_p.exp() * (log_p - log_q + 1))
 change(KL, "WrongLimit", "saturation_is_as_declared", doc="alpha = 1 taken for the other limit.",
        weight=lambda self, log_p, log_q: log_p.exp() - log_q.exp())
 change(Undeclared, "LogarithmToBaseTwo", "value_changes_as_the_weights_say",

@@ -41,18 +41,10 @@ class WeightTailForgottenInNumpy:
 
 change(KL, "ValueTailForgotten", "splitting_a_class_changes_nothing",
        value=lambda self, log_p, log_q: (log_p.exp() * (log_p - log_q))[..., :512].sum(-1))
-
-
-@found_by("force_is_that_of_the_weights", "force_is_gradient_of_value")
-class ForceGrowsWithManyClasses(KL):
-    def logit_gradient(self, logits, log_q):
-        return super().logit_gradient(logits, log_q) * (1.1 if logits.shape[-1] > 256 else 1)
-
-
-@found_by("force_is_that_of_the_weights")
-class ForceOfElevenClasses(Undeclared):
-    def logit_gradient(self, logits, log_q):
-        return super().logit_gradient(logits, log_q) * (2 if logits.shape[-1] > 10 else 1)
+change(KL, "ForceGrowsWithManyClasses", "force_is_that_of_the_weights", "force_is_gradient_of_value",
+       logit_gradient=after(lambda found, logits, log_q: found * (1.1 if logits.shape[-1] > 256 else 1)))
+change(Undeclared, "ForceOfElevenClasses", "force_is_that_of_the_weights",
+       logit_gradient=after(lambda found, logits, log_q: found * (2 if logits.shape[-1] > 10 else 1)))
 
 
 @found_by("force_is_that_of_the_weights")

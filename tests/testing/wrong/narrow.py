@@ -14,12 +14,8 @@ class InHalf(ReverseKL):
     declaration = Declaration(dtypes=IN_HALF)
 
 
-@found_by("dtypes_agree")
-class WeightOfHalf(InHalf):
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q) * (1.2 if log_p.dtype == torch.float16 else 1)
-
-
+change(InHalf, "WeightOfHalf", "dtypes_agree",
+       weight=after(lambda found, log_p, log_q: found * (1.2 if log_p.dtype == torch.float16 else 1)))
 change(InHalf, "ValueOfHalf", "dtypes_agree",
        value=lambda self, log_p, log_q: InHalf.value(self, log_p, log_q) * (1.1 if log_p.dtype == torch.float16 else 1))
 change(InHalf, "WeightOfBrainFloat", "dtypes_agree",
@@ -45,14 +41,8 @@ class ClampsSingle(KL):
 
 change(Undeclared, "GradientOfSingle", "autograd_agrees_in_every_dtype",
        value=after(lambda value, log_p, log_q: value if value.dtype == torch.float64 else 2 * value - value.detach()))
-
-
-@found_by("weight_is_gradient_of_value")
-class DoubledNearTheKink(TotalVariation):
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q) * torch.where((log_p - log_q).abs() < 0.05, 2, 1)
-
-
+change(TotalVariation, "DoubledNearTheKink", "weight_is_gradient_of_value",
+       weight=after(lambda found, log_p, log_q: found * torch.where((log_p - log_q).abs() < 0.05, 2, 1)))
 change(TotalVariation, "KinkElsewhere", "weight_is_gradient_of_value",
        doc="Its kink is declared at t = 1, and is at t = 2 as well.",
        value=pq(lambda p, q: ((p - q).abs() / 2 + (p - 2 * q).clamp_min(0)).sum(-1)),

@@ -5,7 +5,7 @@ import math
 import torch
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, Hellinger, ReverseKL, Undeclared, changes, found_by, pq
+from tests.testing.wrong.base import KL, Hellinger, ReverseKL, Undeclared, after, changes, found_by, pq
 
 change = changes(__name__)
 
@@ -132,17 +132,10 @@ class QuadraticNearEquality(KL):
         return torch.where(close, ((p - q) ** 2 / q).sum(-1) / 2, super().value(log_p, log_q))
 
 
-@found_by("saturation_is_as_declared")
-class Overflows:
-    generator = "(t - 1)**2"
-
-    def value(self, log_p, log_q):
-        p, q = log_p.exp(), log_q.exp()
-        return ((p / q).pow(3) / (p / q).pow(3) * (p - q) ** 2 / q).sum(-1)
-
-    def weight(self, log_p, log_q):
-        p, q = log_p.exp(), log_q.exp()
-        return 2 * p * (p - q) / q * ((p / q) ** 3 / (p / q) ** 3)
+change(object, "Overflows", "saturation_is_as_declared",
+       generator="(t - 1)**2",
+       value=pq(lambda p, q: ((p / q).pow(3) / (p / q).pow(3) * (p - q) ** 2 / q).sum(-1)),
+       weight=pq(lambda p, q: 2 * p * (p - q) / q * ((p / q) ** 3 / (p / q) ** 3)))
 
 
 @found_by("dtypes_agree")
@@ -175,32 +168,15 @@ class OnePerMilleForTwoToThree(KL):
         return super().weight(log_p, log_q) * torch.where((ratio > 1) & (ratio < 1.2), 1.001, 1)
 
 
-@found_by("value_changes_as_the_weights_say")
-class OnePerMilleOverTen(Undeclared):
-    """Off by a thousandth for log-ratios above 5."""
-
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q) * torch.where(log_p - log_q > 5, 1.001, 1)
-
-
-@found_by("value_changes_as_the_weights_say")
-class OnePerMilleForSureTargets(Undeclared):
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q) * torch.where(log_q.amax(-1, keepdim=True) > -0.05, 1.001, 1)
-
-
-@found_by("dtypes_agree")
-class OnePerMilleInSingle(Hellinger):
-    def weight(self, log_p, log_q):
-        return super().weight(log_p, log_q) * (1.001 if log_p.dtype == torch.float32 else 1)
-
-
-@found_by("dtypes_agree")
-class OnePerMilleOfTheValueInSingle(Hellinger):
-    def value(self, log_p, log_q):
-        return super().value(log_p, log_q) * (1.001 if log_p.dtype == torch.float32 else 1)
-
-
+change(Undeclared, "OnePerMilleOverTen", "value_changes_as_the_weights_say",
+       doc="Off by a thousandth for log-ratios above 5.",
+       weight=after(lambda found, log_p, log_q: found * torch.where(log_p - log_q > 5, 1.001, 1)))
+change(Undeclared, "OnePerMilleForSureTargets", "value_changes_as_the_weights_say",
+       weight=after(lambda found, log_p, log_q: found * torch.where(log_q.amax(-1, keepdim=True) > -0.05, 1.001, 1)))
+change(Hellinger, "OnePerMilleInSingle", "dtypes_agree",
+       weight=after(lambda found, log_p, log_q: found * (1.001 if log_p.dtype == torch.float32 else 1)))
+change(Hellinger, "OnePerMilleOfTheValueInSingle", "dtypes_agree",
+       value=after(lambda found, log_p, log_q: found * (1.001 if log_p.dtype == torch.float32 else 1)))
 change(Undeclared, "OnePerMilleForManyClasses", "weight_depends_on_its_class_alone",
        doc="Value and weight together, for more than five classes.",
        value=lambda self, log_p, log_q: Undeclared.value(self, log_p, log_q) * (1.001 if log_p.shape[-1] > 5 else 1),
@@ -230,14 +206,9 @@ class WrongForTargetsWithoutTies(Undeclared):
         return super().weight(log_p, torch.where(label, log_q, log_q.amin(-1, keepdim=True)))
 
 
-@found_by("weight_is_zero_at_equality")
-class WrongWhereAClassIsEqual(Undeclared):
-    """The guard of 0/0 gives 1 instead of 0."""
-
-    def weight(self, log_p, log_q):
-        return torch.where(log_p == log_q, log_p.exp(), super().weight(log_p, log_q))
-
-
+change(Undeclared, "WrongWhereAClassIsEqual", "weight_is_zero_at_equality",
+       doc="The guard of 0/0 gives 1 instead of 0.",
+       weight=after(lambda found, log_p, log_q: torch.where(log_p == log_q, log_p.exp(), found)))
 change(Undeclared, "ValueWhereAClassIsEqual", "value_is_zero_only_at_equality",
        value=lambda self, log_p, log_q: Undeclared.value(self, log_p, log_q) + 0.01 * (log_p == log_q).any(-1))
 

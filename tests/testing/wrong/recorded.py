@@ -2,7 +2,7 @@
 
 import torch
 
-from tests.testing.wrong.base import KL, Hellinger, ReverseKL, TotalVariation, Undeclared, changes, found_by
+from tests.testing.wrong.base import KL, Hellinger, ReverseKL, TotalVariation, Undeclared, after, changes, found_by
 
 change = changes(__name__)
 
@@ -73,12 +73,8 @@ class NeedsPlainInputs(ReverseKL):
 
 change(ReverseKL, "OtherGaugeWhereGradientsAreRecorded", "recording_gradients_changes_nothing",
        weight=lambda self, log_p, log_q: -log_q.exp() if log_p.requires_grad else ReverseKL.weight(self, log_p, log_q))
-
-
-@found_by("recording_gradients_changes_nothing")
-class ForceTwiceWhereTheTargetIsRecorded(Undeclared):
-    def logit_gradient(self, logits, log_q):
-        return super().logit_gradient(logits, log_q) * (2 if log_q.requires_grad else 1)
+change(Undeclared, "ForceTwiceWhereTheTargetIsRecorded", "recording_gradients_changes_nothing",
+       logit_gradient=after(lambda found, logits, log_q: found * (2 if log_q.requires_grad else 1)))
 
 
 class _KeepsOnTheClass(torch.autograd.Function):

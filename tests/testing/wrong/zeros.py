@@ -3,7 +3,7 @@
 import torch
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, Hellinger, changes, found_by
+from tests.testing.wrong.base import KL, Hellinger, after, changes, found_by
 
 change = changes(__name__)
 
@@ -29,10 +29,8 @@ class UndeclaredWeightDroppedAtZeros(Hellinger):
         return torch.where(log_q.isfinite(), super().weight(log_p, log_q), 0)
 
 
-@found_by("zeros_in_the_target_are_handled")
-class ForceDroppedAtZeros(Promised):
-    def logit_gradient(self, logits, log_q):
-        return torch.where(log_q.isfinite(), super().logit_gradient(logits, log_q), 0)
+change(Promised, "ForceDroppedAtZeros", "zeros_in_the_target_are_handled",
+       logit_gradient=after(lambda found, logits, log_q: torch.where(log_q.isfinite(), found, 0)))
 
 
 @found_by("zeros_in_the_target_are_handled")

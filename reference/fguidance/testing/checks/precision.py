@@ -15,14 +15,7 @@ from torch import Tensor
 from fguidance.testing import exact, strategies
 from fguidance.testing.check import check
 from fguidance.testing.checks import common
-from fguidance.testing.checks.common import (
-    away_from_kinks,
-    first_argument,
-    with_force,
-    with_generator,
-    with_value,
-    zeros_are_allowed,
-)
+from fguidance.testing.checks.common import away_from_kinks, with_force, with_generator, with_value, zeros_are_allowed
 from fguidance.testing.strategies import Case, Pair
 from fguidance.testing.subject import Function, Subject, force_of_weights
 from fguidance.testing.tolerance import ULPS, Violation, conditioning, eps, require_close, smallest
@@ -138,7 +131,7 @@ def value_is_right_near_equality(subject: Subject, pair: Pair) -> None:
 
 def _require_force(subject: Subject, case: Case, ulps: float, of_weights: bool) -> None:
     """Require the force to so many ulps of its largest component, or of the largest weight or probability too."""
-    common.away_from_kinks(subject, case.log_p, case.log_q)
+    away_from_kinks(subject, case.log_p, case.log_q)
     force, weights, probabilities = exact.force(subject.f, case.logits, case.log_q)
     wanted, largest, unit = exact.double(force), max(map(abs, force)), eps(case.logits.dtype)
     if not mpmath.isfinite(largest):
@@ -197,7 +190,7 @@ def zeros_in_the_target_are_handled(subject: Subject, case: Case) -> None:
     weights = _weights_at_zeros(subject, case)
     for name, function in subject.parts.items():
         try:
-            found = function(first_argument(name, case.logits), case.log_q.clone()).detach()
+            found = function(*common.repeated(name, case)).detach()
         except ValueError:
             continue
         if bool(found.isnan().any()):

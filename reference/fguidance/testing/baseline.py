@@ -77,11 +77,7 @@ def _entry(case: Case) -> Entry:
 
 
 def baseline_check(subject: Subject, path: str | os.PathLike[str], ulps: float = ULPS) -> Callable[[], Record]:
-    """The check of a subject against a baseline file, which is read already; there is none before the first run.
-
-    Raises:
-        ValueError: the file is no baseline of this subject that this version can read, or its folder is missing.
-    """
+    """The check of a subject against a baseline file, which is read at once; there is none before the first run."""
     if isinstance(ulps, bool) or not isinstance(ulps, int | float) or not ulps >= 0:
         raise ValueError(f"baseline_ulps must be a number of at least 0, not {ulps!r}")
     place = Path(path)
@@ -98,11 +94,7 @@ def baseline_check(subject: Subject, path: str | os.PathLike[str], ulps: float =
 
 
 def read(path: Path, name: str) -> tuple[dict[str, Any], list[Entry]]:
-    """What a baseline says about itself, and its entries.
-
-    Raises:
-        ValueError: it is no baseline of that name that this version can read.
-    """
+    """What a baseline of that name says about itself, and its entries; a ValueError if it is none, or damaged."""
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             stored = dict(file)
@@ -134,11 +126,7 @@ def _entries(about: dict[str, Any], stored: dict[str, Any]) -> list[Entry]:
 
 
 def _write_once(path: Path, subject: Subject, entries: list[Entry]) -> None:
-    """Write a file that is not there yet.
-
-    Raises:
-        ValueError: the file is there by now, or cannot be written.
-    """
+    """Write a file that is not there yet; a ValueError if it is by now, or cannot be written."""
     flat = {f"{k}.{name}": one for k, entry in enumerate(entries) for name, one in entry.items() if name != "case"}
     arrays = {key: one.double().numpy() for key, one in flat.items() if isinstance(one, Tensor)}
     about = {

@@ -19,16 +19,11 @@ Condition = Callable[[Subject], str | None]
 
 @dataclass(frozen=True)
 class Check:
-    """One property of a divergence.
+    """One property of a divergence: its name, a sentence, a body that raises `Violation`, and what it is tried on.
 
-    Attributes:
-        name: what a report and `expected_failures` call it.
-        title: the property, as a sentence.
-        body: takes a subject and an example; raises `Violation` where the property does not hold.
-        examples: the strategy of examples for a subject.
-        conditions: each gives None if the check applies to a subject, else the reason why it does not.
-        most_examples: the most examples, for a check that is dear or has one case; it is not shrunk.
-        share: of the examples asked for; less than 1 where shapes and dtypes matter and numbers do not.
+    Each condition gives None if the check applies to a subject, else the reason why it does not. A check that is dear
+    or has one case has a number of `most_examples`, and is not shrunk; others take a share of the examples asked for,
+    less than 1 where shapes and dtypes matter and numbers do not.
     """
 
     name: str

@@ -31,15 +31,7 @@ LINEAR_UP_TO, SMALLEST_ERROR = 20.0, 0.01
 
 
 def render(sections: Sequence[tuple[dict[str, Any], Subject | None]], printable: Callable[[str], str]) -> str:
-    """One page; text that a user wrote is escaped.
-
-    Args:
-        sections: one per divergence: `Report.as_dict`, with each record's `reproduce` as a call, and what was tested.
-        printable: writes out the control characters of a text.
-
-    Raises:
-        ImportError: Jinja2 or Matplotlib is missing.
-    """
+    """One page for (`Report.as_dict` with calls in `reproduce`, subject) pairs; text that a user wrote is escaped."""
     from jinja2 import Environment, StrictUndefined
 
     def finalize(value: Any) -> Any:
@@ -78,11 +70,8 @@ def _text(entry: object) -> str:
 class Curve:
     """One quantity of the first of two classes, whose target is q, at each of `LOG_ODDS`.
 
-    Attributes:
-        target: q.
-        found: what the subject gives; NaN where it raised.
-        expected: the generator's, in high precision; empty where there is no generator.
-        error: how far they are apart, in units in the last place of the larger of |expected| and p.
+    What is found is NaN where the subject raised, what is expected empty where it has no generator; the error is in
+    units in the last place of the larger of |expected| and p.
     """
 
     target: float
@@ -126,11 +115,7 @@ class Picture:
 
 
 def pictures(subject: Subject) -> Iterator[Picture]:
-    """The figures of a subject: weight, force and, where it has a generator, the errors of both.
-
-    Raises:
-        ImportError: Matplotlib is missing.
-    """
+    """The figures of a subject: weight, force and, where it has a generator, the errors of both."""
     import matplotlib as mpl
 
     with mpl.rc_context():

@@ -77,11 +77,7 @@ def command(specification: str, check: Check) -> str:
 
 
 def collect(session: pytest.Session, specifications: list[str]) -> Iterator[pytest.Item]:
-    """The tests for the divergences named by `specifications`.
-
-    Raises:
-        pytest.UsageError: a specification that names nothing that can be tested.
-    """
+    """The tests for the divergences named by `specifications`; a UsageError if one names nothing that can be tested."""
     for text in specifications:
         try:
             subject = named_subject(text, resolve(text))

@@ -32,11 +32,7 @@ _ARGUMENTS = re.compile(r"@reproduce_failure(\(.*\))", re.DOTALL)
 
 
 def arguments_of(line: str) -> tuple[str, bytes]:
-    """The two arguments of Hypothesis' line, which is read and not evaluated.
-
-    Raises:
-        ValueError: it is no such line.
-    """
+    """The two arguments of Hypothesis' line, which is read and not evaluated; a ValueError if it is no such line."""
     found = _ARGUMENTS.fullmatch(line.strip())
     try:
         version, blob = ast.literal_eval(found.group(1) if found else "")

@@ -45,11 +45,7 @@ class _Trace:
 
 
 def selected(names: Sequence[str] | None, subject: Subject) -> tuple[Check, ...]:
-    """The checks of those names, or all of them.
-
-    Raises:
-        ValueError: a name that is no check's, here or among the expected failures.
-    """
+    """The checks of those names, or all; a ValueError for a name that is none's, here or among expected failures."""
     declared = [name for name in subject.declaration.expected_failures if name != BASELINE]
     for what, listed in {"checks": names or (), "expected_failures": declared}.items():
         for name in (name for name in listed if name not in CHECKS):
@@ -65,11 +61,7 @@ def run_check(
     reproduce: tuple[str, bytes] | None = None,
     random_seed: int | None = None,
 ) -> Record:
-    """The record of one check, whatever happens in it; the options are those of `check_divergence`.
-
-    Raises:
-        ValueError: `reproduce` belongs to another check or to another version of Hypothesis.
-    """
+    """The record of one check, whatever happens in it; the options are those of `check_divergence`."""
     start, inapplicable = time.perf_counter(), check.applies(subject)
     if inapplicable is not None:
         return Record(check.name, check.title, "skipped", inapplicable)

@@ -138,12 +138,7 @@ class Subject:
 
 
 def as_subject(source: Any, declaration: Declaration | None = None, name: str | None = None) -> Subject:
-    """Bring what `check_divergence` takes to the shape that the checks take.
-
-    Raises:
-        TypeError: nothing that can be tested, or no declaration.
-        ValueError: a name that is not registered, or a generator that cannot be parsed or is not convex.
-    """
+    """Bring what `check_divergence` takes to the shape that the checks take; raises as it does."""
     if isinstance(source, type):
         try:
             source = source()
@@ -270,8 +265,7 @@ def _in_tensors(part: str, function: Callable[..., Any], array: str) -> Function
 def resolve(text: str) -> Any:
     """What a text names: an object as ``"package.module:name"`` (the current folder is importable), else itself.
 
-    Raises:
-        ValueError: the module cannot be imported, has no such attribute, or raises when it is asked for it.
+    A ValueError says that the module cannot be imported, has no such attribute, or raises when it is asked for it.
     """
     if not _OBJECT.fullmatch(text):
         return text
@@ -293,9 +287,7 @@ def resolve(text: str) -> Any:
 def named_subject(text: str, source: Any) -> Subject:
     """The subject that a text names, of which `source` is what `resolve` gave, or what was made of that.
 
-    Raises:
-        TypeError: nothing that can be tested, or an object whose own code raises when it is looked at.
-        ValueError: a generator that cannot be parsed or is not convex.
+    What its own code raises when it is looked at becomes a TypeError.
     """
     try:
         if inspect.isroutine(source):

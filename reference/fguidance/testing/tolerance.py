@@ -62,19 +62,10 @@ def further(log_p: Tensor, log_q: Tensor) -> Tensor:
 def rounding_of_parts(
     name: str, first: Tensor, log_q: Tensor, weight: Tensor, ulps: float, gauge: float = 0.0, scale: float = 1.0
 ) -> Tensor:
-    """What `ulps` units in the last place of the inputs and of each step may change.
+    """What `ulps` units in the last place of the inputs and of each step may change in a part of that name.
 
-    Args:
-        name: of the part; its first argument `first`, `log_q` and the weights have the shape (classes,).
-        first: logits for ``"logit_gradient"``, log-probabilities for the others.
-        log_q: the target.
-        weight: the weights.
-        ulps: how many.
-        gauge: f'(1) of the weights.
-        scale: of the divergence.
-
-    Returns:
-        Shape (classes,), or () for the value; float64.
+    `first`, logits or log-probabilities, `log_q` and the weights have the shape (classes,), and so has the result, in
+    float64; for the value it is ().
     """
     log_p, unit = torch.log_softmax(first.double(), -1), ulps * eps(first.dtype)
     sizes = weight.double().abs() + (scale + abs(gauge)) * (log_p.exp() + log_q.double().exp())

@@ -13,12 +13,11 @@ from tests.testing.wrong import (
     recorded,
     scaled,
     single,
-    surroundings,
     zeros,
 )
 from tests.testing.wrong.base import WRONG
 
 __all__ = [
     "WRONG", "batches", "behaviour", "declared", "far", "forces", "formulas", "many", "narrow", "numerics", "recorded",
-    "scaled", "single", "surroundings", "zeros",
+    "scaled", "single", "zeros",
 ]  # fmt: skip

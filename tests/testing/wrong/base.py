@@ -1,8 +1,7 @@
 """The right divergences that the wrong ones change in one place, and the list that those join."""
 
-import torch
-
 from fguidance.testing import Declaration
+from tests.testing import right
 
 WRONG = []
 
@@ -52,14 +51,8 @@ def pq(function):
     return lambda its, log_p, log_q: function(log_p.exp(), log_q.exp())
 
 
-class KL:
-    generator = "t*log(t)"
-
-    def value(self, log_p, log_q):
-        return (log_p.exp() * (log_p - log_q)).sum(-1)
-
-    def weight(self, log_p, log_q):
-        return log_p.exp() * (log_p - log_q)
+class KL(right.ForwardKL):
+    """With its force."""
 
     def logit_gradient(self, logits, log_q):
         log_p = logits.log_softmax(-1)
@@ -93,11 +86,7 @@ class Hellinger:
         return log_p.exp() - ((log_p + log_q) / 2).exp()
 
 
-class TotalVariation:
+class TotalVariation(right.TotalVariation):
+    """Undeclared, but for its kink."""
+
     declaration = Declaration(smooth=False)
-
-    def value(self, log_p, log_q):
-        return (log_p.exp() - log_q.exp()).abs().sum(-1) / 2
-
-    def weight(self, log_p, log_q):
-        return log_p.exp() * torch.sign(log_p - log_q) / 2

@@ -1,12 +1,37 @@
 """Wrong for some batches only, or with autograd, memory or a compiler under them."""
 
+import decimal
+import gc
+import logging
+import os
+import warnings
 
+import mpmath
 import numpy as np
 import torch
 
-from tests.testing.wrong.base import KL, ReverseKL, Undeclared, after, changes, found_by
+from tests.testing.wrong.base import KL, ReverseKL, Undeclared, after, changes, doing, found_by
 
 change = changes(__name__)
+
+CARELESS = {
+    "SetsTheNumberOfThreads": lambda: torch.set_num_threads(2 if torch.get_num_threads() == 1 else 1),
+    "SetsDeterministicMode": lambda: torch.use_deterministic_algorithms(True),
+    "DetectsAnomalies": lambda: torch.autograd.set_detect_anomaly(True),
+    "PrintsOtherwise": lambda: torch.set_printoptions(precision=2),
+    "PrintsOtherwiseInNumpy": lambda: np.set_printoptions(precision=2),
+    "FlushesDenormals": lambda: torch.set_flush_denormal(True),
+    "SilencesWarnings": lambda: warnings.filterwarnings("ignore"),
+    "SetsThePrecisionOfMpmath": lambda: setattr(mpmath.mp, "dps", 30),
+    "SetsThePrecisionOfDecimals": lambda: setattr(decimal.getcontext(), "prec", 50),
+    "SetsAnEnvironmentVariable": lambda: os.environ.update(FGUIDANCE_WRONG="1"),
+    "TurnsOffTheCollection": gc.disable,
+    "TurnsOffLogging": lambda: logging.disable(logging.CRITICAL),
+    "TurnsOffABackend": lambda: setattr(torch.backends.mkldnn, "enabled", False),
+}
+
+for name, action in CARELESS.items():
+    change(Undeclared, name, "surroundings_are_left_alone", value=doing(action))
 
 
 @found_by("a_batch_is_its_members")

@@ -1,14 +1,27 @@
 """Wrong as programs: memory, batches, dtypes, gradients, NaN, the surroundings, NumPy."""
 
+import random
 import sys
 
 import numpy as np
 import torch
 
 from fguidance.testing import Declaration
-from tests.testing.wrong.base import KL, Hellinger, Undeclared, after, changes, found_by
+from tests.testing.wrong.base import KL, Hellinger, Undeclared, after, changes, doing, found_by
 
 change = changes(__name__)
+
+CARELESS = {
+    "SeedsTheGenerator": lambda: torch.manual_seed(0),
+    "DrawsFromTheGenerator": lambda: torch.rand(()),
+    "SeedsNumpy": lambda: np.random.seed(0),  # noqa: NPY002
+    "SeedsPython": lambda: random.seed(0),
+    "LeavesGradientsOff": lambda: torch.set_grad_enabled(False),
+    "ChangesTheDefaultDtype": lambda: torch.set_default_dtype(torch.float64),
+}
+
+for name, action in CARELESS.items():
+    change(Undeclared, name, "surroundings_are_left_alone", value=doing(action))
 
 
 @found_by("calls_do_not_depend_on_earlier_calls")

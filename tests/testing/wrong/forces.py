@@ -7,39 +7,27 @@ from tests.testing.wrong.base import KL, Hellinger, Undeclared, after, changes, 
 
 change = changes(__name__)
 
-change(Undeclared, "NotCentred", "force_sums_to_zero",
-       logit_gradient=lambda self, logits, log_q: self.weight(logits.log_softmax(-1), log_q))
 
+def of_weights(function):
+    """A force written in the weights, p and q."""
 
-@found_by("force_is_that_of_the_weights")
-class CentredByTheMean(Undeclared):
-    def logit_gradient(self, logits, log_q):
-        weight = self.weight(logits.log_softmax(-1), log_q)
-        return weight - weight.mean(-1, keepdim=True)
-
-
-@found_by("force_is_that_of_the_weights")
-class CentredByTheTarget(Undeclared):
-    def logit_gradient(self, logits, log_q):
-        weight = self.weight(logits.log_softmax(-1), log_q)
-        return weight - log_q.exp() * weight.sum(-1, keepdim=True)
-
-
-@found_by("force_sums_to_zero")
-class CentredWithoutP(Undeclared):
-    def logit_gradient(self, logits, log_q):
-        weight = self.weight(logits.log_softmax(-1), log_q)
-        return weight - weight.sum(-1, keepdim=True)
-
-
-@found_by("force_sums_to_zero")
-class CentredTwice(Undeclared):
-    def logit_gradient(self, logits, log_q):
+    def force(self, logits, log_q):
         log_p = logits.log_softmax(-1)
-        weight = self.weight(log_p, log_q)
-        return weight - 2 * log_p.exp() * weight.sum(-1, keepdim=True)
+        return function(self.weight(log_p, log_q), log_p.exp(), log_q.exp())
+
+    return force
 
 
+change(Undeclared, "NotCentred", "force_sums_to_zero",
+       logit_gradient=of_weights(lambda weight, p, q: weight))
+change(Undeclared, "CentredByTheMean", "force_is_that_of_the_weights",
+       logit_gradient=of_weights(lambda weight, p, q: weight - weight.mean(-1, keepdim=True)))
+change(Undeclared, "CentredByTheTarget", "force_is_that_of_the_weights",
+       logit_gradient=of_weights(lambda weight, p, q: weight - q * weight.sum(-1, keepdim=True)))
+change(Undeclared, "CentredWithoutP", "force_sums_to_zero",
+       logit_gradient=of_weights(lambda weight, p, q: weight - weight.sum(-1, keepdim=True)))
+change(Undeclared, "CentredTwice", "force_sums_to_zero",
+       logit_gradient=of_weights(lambda weight, p, q: weight - 2 * p * weight.sum(-1, keepdim=True)))
 change(Undeclared, "ForceSign", "a_step_against_the_force_lowers_the_value",
        doc="The direction of descent instead of the gradient.",
        logit_gradient=lambda self, logits, log_q: -Undeclared.logit_gradient(self, logits, log_q))
@@ -141,12 +129,8 @@ class StaleSoftmax(KL):
         return weight - self.kept.exp() * weight.sum(-1, keepdim=True)
 
 
-@found_by("a_batch_is_its_members")
-class BatchAxisInForce(KL):
-    def logit_gradient(self, logits, log_q):
-        log_p = logits.log_softmax(-1)
-        weight = self.weight(log_p, log_q)
-        return weight - log_p.exp() * weight.sum(0, keepdim=True)
+change(KL, "BatchAxisInForce", "a_batch_is_its_members",
+       logit_gradient=of_weights(lambda weight, p, q: weight - p * weight.sum(0, keepdim=True)))
 
 
 @found_by("a_batch_is_its_members")

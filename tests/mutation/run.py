@@ -39,6 +39,8 @@ TESTS = (
 LEFT_OUT = ("compile", "copied_file", "import", "no_line", "TestChoice", "TestRefused")
 """Tests that take too long for every mutant: those of the compiler and of other files, and those which only say which
 numerical form is chosen."""
+ANEW = "\nfrom fguidance import anew\n\nDIVERGENCES, FAMILIES = anew.tables(globals())\n"
+"""The end of the copy of the closed forms."""
 ALIVE, DEAD = ("survived", "no tests", "suspicious"), ("killed", "caught by type check", "timeout")
 EXPLANATIONS = Path(__file__).with_name("survivors.toml")
 RECORD = ROOT / "book" / "results" / "mutation.json"
@@ -82,7 +84,11 @@ def prepare() -> None:
     for source, target in (("reference", "src"), ("tests/support", "tests/support"), ("derivations", "derivations")):
         shutil.copytree(ROOT / source, WORK / target, ignore=ignored, dirs_exist_ok=True)
     for name in ("conftest.py", *TESTS):
+        (WORK / "tests" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / "tests" / name, WORK / "tests" / name)
+    shutil.copy2(Path(__file__).with_name("anew.py"), WORK / "src" / "fguidance")
+    with (WORK / "src" / "fguidance" / "closed_forms.py").open("a", encoding="utf-8") as copy:
+        copy.write(ANEW)
     (WORK / "pyproject.toml").write_text(CONFIGURATION, encoding="utf-8")
 
 

@@ -113,6 +113,21 @@ def test_a_divergence_is_bounded_if_no_weight_overflows(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", fg.divergence_names())
+def test_a_divergence_is_smooth_if_its_slope_vanishes_in_proportion_to_u(name: str) -> None:
+    for definition in members(name):
+        for sign in (-1e-5, 1e-5):
+            once, twice = (closed_forms.weight(definition, *at(-1 + k * sign, -1.0)) for k in (1, 2))
+            assert definition.smooth is bool((twice / once).abs() > 1.9)
+
+
+@pytest.mark.parametrize("name", catalogue.PARAMETERS)
+def test_the_default_of_a_family_is_that_of_the_catalogue(name: str) -> None:
+    family, place = closed_forms.FAMILIES[name], at(-1.0, -2.0)
+    default = family(catalogue.PARAMETERS[name].default)
+    assert torch.equal(closed_forms.weight(family(), *place), closed_forms.weight(default, *place))
+
+
+@pytest.mark.parametrize("name", fg.divergence_names())
 def test_a_weight_takes_u_only_where_it_says_so(name: str) -> None:
     p, q = (torch.tensor([number], dtype=torch.float64) for number in (0.2, 0.3))
     for definition in members(name):
@@ -154,6 +169,26 @@ def test_the_printed_weight_refuses_a_value() -> None:
 
 def test_it_agrees_with_the_generators_and_with_autograd_of_its_scores() -> None:
     agreement.compare(closed_forms)
+
+
+def test_leading_axes_are_a_batch() -> None:
+    logits = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels = torch.tensor([[0, 3, 1], [2, 2, 0]])
+    guidance, js = (0.6, 0.9, 0.8, 0.5), closed_forms.DIVERGENCES["js"]
+    functions = (
+        lambda x, y, *_: closed_forms.tempered_log_prob(x, y, 0.8, 0.5),
+        lambda x, y, *_: closed_forms.tempered_gradient(x, y, 0.8, 0.5),
+        lambda x, y, *_: closed_forms.entropy_gradient(x),
+        lambda x, y, *entropy: closed_forms.guidance_score(js, x, y, *guidance, *entropy),
+        lambda x, y, *entropy: closed_forms.guidance_gradient(js, x, y, *guidance, *entropy),
+        lambda x, y, *_: closed_forms.smooth_ece_gradient(x, y, 0.01) * y.numel(),
+    )
+    for function in functions:
+        alone = [function(x, y, 0.0) for x, y in zip(logits.view(6, 4), labels.flatten(), strict=True)]
+        torch.testing.assert_close(function(logits, labels).flatten(0, 1), torch.stack(alone))
+        assert function(logits.float(), labels).dtype == torch.float32
+    losses = (closed_forms.smooth_ece_loss(logits.view(size), labels.view(size[:-1]), 0.01) for size in ((2, 3, 4), (6, 4)))
+    torch.testing.assert_close(*losses)
 
 
 @pytest.mark.parametrize("name", ("rkl", "fkl", "js", "jeffreys", "pearson"))

@@ -714,7 +714,7 @@ class TestErrors:
             (["js"], {}, TypeError, "divergence must be .* not list"),
             ("js", {"alpha": 1}, ValueError, "'js' takes no parameter.*alpha"),
             ("alpha", {"beta": 1}, ValueError, "beta"),
-            ("alpha", {"alpha": math.nan}, ValueError, "alpha must be .*nan"),
+            ("alpha", {"alpha": math.nan}, ValueError, "alpha must be a number between -64 and 64, not nan"),
             ("alpha", {"alpha": math.inf}, ValueError, "alpha must be .*inf"),
             ("alpha", {"alpha": "x"}, (TypeError, ValueError), "alpha must be .*'x'"),
             ("alpha", {"alpha": True}, (TypeError, ValueError), "alpha must be .*True"),

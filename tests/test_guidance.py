@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import fguidance as fg
 from fguidance.inputs import without_reading
-from tests.support.cases import DOUBLE, DTYPES, PLAIN_GENERATORS, plain_divergence
+from tests.support import exact
+from tests.support.cases import DIVERGENCES, DOUBLE, DTYPES, PLAIN_GENERATORS, plain_divergence, random_logits, target
 
 CLASSES, BATCH = 5, 6
 any_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -26,7 +27,7 @@ TERMS = {
     "entropy": {"entropy": 0.3},
     "entropy of one": {"entropy": 1.0},
     "negative entropy": {"entropy": -0.3},
-    **{f"divergence {name}": {"divergence": name, "alpha": 0.8, "epsilon": 0.6} for name in PLAIN_GENERATORS},
+    **{f"divergence {name}": {"divergence": name, "alpha": 1.0, "epsilon": 0.6} for name in PLAIN_GENERATORS},
     "everything": {
         "divergence": "js", "alpha": 2.0, "epsilon": 0.3, "tau_joint": 1.3, "tau_marginal": 0.4, "tilt": 0.7,
         "entropy": 0.2,
@@ -131,14 +132,47 @@ class TestAgainstAutograd:
         expected = torch.autograd.grad(-(p * p.log()).sum(), logits)[0]
         torch.testing.assert_close(fg.entropy_gradient(logits.detach()), expected, rtol=1e-11, atol=1e-13)
 
-    def test_double_backward(self, batch: tuple[Tensor, Tensor]) -> None:
-        guidance, (logits, labels) = fg.Guidance(**TERMS["everything"]), batch
+    @pytest.mark.parametrize("term", ("everything", "divergence js", "temperatures"))
+    def test_double_backward(self, term: str, batch: tuple[Tensor, Tensor]) -> None:
+        guidance, (logits, labels) = fg.Guidance(**TERMS[term]), batch
         logits.requires_grad_()
         vector = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
         gradient = torch.autograd.grad(plain_score(guidance, logits, labels), logits, create_graph=True)[0]
         expected = torch.autograd.grad(gradient, logits, vector)[0]
         found = torch.autograd.grad(guidance.logit_gradient(logits, labels), logits, vector)[0]
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+
+
+class TestForce:
+    """The divergence's part of the gradient, in the arithmetic for a smoothed target."""
+
+    @pytest.mark.parametrize("name", DIVERGENCES)
+    @pytest.mark.parametrize("dtype", (torch.float32, DOUBLE), ids=str)
+    def test_a_small_force_keeps_its_leading_digits(self, name: str, dtype: torch.dtype) -> None:
+        member = DIVERGENCES[name]
+        for seed, (spread, epsilon) in enumerate(((10, 0.9), (20, 0.5), (40, 0.0), (50, 0.9), (50, 0.5))):
+            for top in (0, 1):
+                logits = random_logits(5, 0.5, seed)
+                logits[top] = logits.min() + spread
+                logits = logits.to(dtype)
+                correct = exact.logit_gradient(member.reference, logits, target(5, 0, epsilon))
+                alpha = 2.0 ** (45 - math.frexp(correct.largest_component)[1])  # beside it the tempered part is nothing
+                gradient = fg.Guidance(member.divergence, alpha, epsilon).logit_gradient(logits, torch.tensor(0))
+                found = -gradient / alpha
+                assert exact.error_in_ulp(found, correct.gradient, correct.largest_component) <= 256
+
+    @pytest.mark.parametrize("name", DIVERGENCES)
+    def test_a_one_hot_target_and_the_largest_logits(self, name: str) -> None:
+        divergence = DIVERGENCES[name].divergence
+        logits = torch.tensor([[[1e4, 0, -1, 3], [0.5, -1, 2, 0]], [[3, 1e3, -1e3, 0], [1, 1, 2, 2]]], dtype=DOUBLE)
+        labels = torch.tensor([[0, 2], [3, 1]])
+        if name == "osterreicher_vajda=0.3":
+            logits = logits / 20  # its power mean overflows before p takes it back
+        for epsilon in (0.5,) if divergence.needs_full_support else (0.5, 1.0):
+            found = fg.Guidance(divergence, 0.5, epsilon).logit_gradient(logits, labels)
+            settings_of = {"alpha": 0.5, "epsilon": epsilon, "tau_joint": 1.0, "tau_marginal": 0.5}
+            expected = fg.closed_forms.guidance_gradient(divergence.definition, logits, labels, **settings_of)
+            torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
 class TestCost:
@@ -363,7 +397,7 @@ class TestRangeAndTransforms:
     @pytest.mark.parametrize("shape", ((), (2, 3), (0,)))
     def test_any_leading_shape(self, shape: tuple[int, ...]) -> None:
         logits, labels = torch.randn(*shape, 4), torch.zeros(shape, dtype=torch.long)
-        for settings_of in ({"alpha": 1.0}, {"tilt": 0.5}, {"entropy": 1.0}):
+        for settings_of in ({"divergence": "js", "alpha": 1.0}, {"tilt": 0.5}, {"entropy": 1.0}):
             guidance = fg.Guidance(**settings_of)
             assert guidance.logit_gradient(logits, labels).shape == logits.shape
             assert guidance.score(logits, labels).shape == shape
@@ -399,6 +433,11 @@ class TestRangeAndTransforms:
         linear = nn.Linear(7, CLASSES).bfloat16()
         x = torch.randn(BATCH, 7).bfloat16()
         assert fg.Guidance("js", alpha=1.0).gradient(linear, x, batch[1]).dtype == torch.bfloat16
+
+
+def test_settings_are_floats() -> None:
+    guidance = fg.Guidance("js", alpha=1, epsilon=0, tau_joint=2, tilt=1)
+    assert all(type(getattr(guidance, name)) is float for name in ("alpha", "epsilon", "tau_joint", "tilt"))
 
 
 class TestErrors:

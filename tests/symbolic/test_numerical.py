@@ -102,12 +102,14 @@ def test_what_is_too_large_to_calculate_with_is_refused() -> None:
 
 def test_divergences_survive_pickle_and_compare_equal() -> None:
     own = fg.Divergence.from_generator("t*log(t)")
-    for divergence in (fg.divergence("js"), fg.divergence("alpha", alpha=0.3), own):
+    scaled = fg.Divergence.from_generator("a*(t - 1)**2", parameters={"a": 2.0})
+    for divergence in (fg.divergence("js"), fg.divergence("alpha", alpha=0.3), own, scaled):
         again = pickle.loads(pickle.dumps(divergence))
         assert again == divergence
         assert hash(again) == hash(divergence)
         assert again.label == divergence.label
     assert fg.divergence("js") != fg.divergence("gan")
+    assert hash(fg.divergence("js")) != hash(fg.divergence("gan"))
     assert pickle.loads(pickle.dumps(fg.Guidance("js", alpha=0.5))) == fg.Guidance("js", alpha=0.5)
 
 

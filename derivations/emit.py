@@ -320,8 +320,9 @@ def catalogue_text() -> str:
         '    """The parameter of a family: its name, its default, and its range, both ends excluded where open."""', "",
         "    name: str", "    default: float", "    low: float", "    high: float", "    is_open: bool", "", "",
     ]  # fmt: skip
-    known = [f'    "{row.name}": (\n        "{row.generator}",\n        "{row.source}",\n    ),' for row in DIVERGENCES]
+    known = [f'    "{row.name}": ("{row.generator}", "{row.source}"),' for row in DIVERGENCES]
     known.append(f'    "{JS_PRINTED.name}": ("", "{JS_PRINTED.source}"),')
+    known = [line if len(line) <= 120 else line.replace('", "', '",\n        "') for line in known]
     parameters, special = [], []
     for row in DIVERGENCES:
         if (family := row.family) is not None:

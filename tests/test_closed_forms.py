@@ -187,7 +187,8 @@ def test_leading_axes_are_a_batch() -> None:
         alone = [function(x, y, 0.0) for x, y in zip(logits.view(6, 4), labels.flatten(), strict=True)]
         torch.testing.assert_close(function(logits, labels).flatten(0, 1), torch.stack(alone))
         assert function(logits.float(), labels).dtype == torch.float32
-    losses = (closed_forms.smooth_ece_loss(logits.view(size), labels.view(size[:-1]), 0.01) for size in ((2, 3, 4), (6, 4)))
+    sizes = (2, 3, 4), (6, 4)
+    losses = (closed_forms.smooth_ece_loss(logits.view(size), labels.view(size[:-1]), 0.01) for size in sizes)
     torch.testing.assert_close(*losses)
 
 

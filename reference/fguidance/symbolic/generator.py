@@ -10,7 +10,6 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 
 import mpmath
@@ -25,6 +24,8 @@ from fguidance.symbolic.parsing import in_t, parse_generator, t
 from fguidance.time_limit import OutOfTime, Result, TimeLimitError, within
 
 log_ratio = sp.Symbol("log_ratio", real=True)
+Sides = tuple[sp.Expr, sp.Expr]
+"""An expression for u < 0 and one for u > 0, both in y = -abs(u) = `log_ratio`."""
 ENDS = (sp.Integer(0), sp.oo)
 SECONDS = 2.2
 """Processor time for the checks of a generator; what is derived from it has as much, and what the checks left."""
@@ -53,9 +54,11 @@ def as_generator(source: str | sp.Expr, parameters: Mapping[str, float] | None =
     if parameters and not isinstance(source, str):
         raise TypeError("parameters belong to a generator given as a string")
 
+    has_floats = isinstance(source, sp.Expr) and source.has(sp.Float)
+
     def checked() -> sp.Expr:
         expression = parse_generator(source, parameters) if isinstance(source, str) else in_t(source)
-        check_generator(expression, ROUNDING if parameters or _holds_floats(source) else 0.0, kinks)
+        check_generator(expression, ROUNDING if parameters or has_floats else 0.0, kinks)
         return expression
 
     return understandable(source if isinstance(source, str) else "expression", checked)
@@ -76,31 +79,24 @@ def derived_from(
     return generator, understandable(generator, lambda: derive(generator), SECONDS + max(left, 0.0))
 
 
-def _holds_floats(source: str | sp.Expr) -> bool:
-    return isinstance(source, sp.Expr) and source.has(sp.Float)
-
-
 def understandable(generator: object, work: Callable[[], Result], seconds: float | None = None) -> Result:
     """Bound SymPy's work in time, and say in a ValueError what was too much for it and for which generator."""
     with _ANALYSIS:
-        return _understandable(generator, work, seconds or SECONDS)
+        precision = mpmath.mp.prec
+        try:
+            return within(seconds or SECONDS, f"generator {generator!s:.200} cannot be analysed", work)
+        except (ArithmeticError, MemoryError, RecursionError, NotImplementedError, TypeError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"generator {generator!s:.200} cannot be analysed: {reason}") from error
+        except (OutOfTime, TimeLimitError):
+            clear_cache()  # an interrupted question about an assumption is kept there as undecided
+            raise
+        finally:
+            mpmath.mp.prec = precision
 
 
 _ANALYSIS = threading.RLock()
 """Taken by each analysis: mpmath has one precision for all threads."""
-
-
-def _understandable(generator: object, work: Callable[[], Result], seconds: float) -> Result:
-    precision = mpmath.mp.prec
-    try:
-        return within(seconds, f"generator {generator!s:.200} cannot be analysed", work)
-    except (ArithmeticError, MemoryError, RecursionError, NotImplementedError, TypeError, AttributeError) as error:
-        raise ValueError(f"generator {generator!s:.200} cannot be analysed: {type(error).__name__}: {error}") from error
-    except (OutOfTime, TimeLimitError):
-        clear_cache()  # an interrupted question about an assumption is kept there as undecided
-        raise
-    finally:
-        mpmath.mp.prec = precision
 
 
 def check_generator(generator: sp.Expr, rounding: float = 0.0, kinks: bool = False) -> None:
@@ -264,8 +260,7 @@ def _elasticity_limit(bend: sp.Expr, rise: sp.Expr, end: int) -> sp.Expr:
     """The limit of t f''/f' at 0 (end = -1) or infinity (1): read off far out where it is rational, else SymPy's."""
     if bend.free_symbols == {t} and (found := _settled(bend, rise, end)) is not None:
         return found
-    elasticity = sp.simplify(bend / rise)
-    return sp.limit(elasticity, t, 0, "+") if end < 0 else sp.limit(elasticity, t, sp.oo)
+    return sp.limit(sp.simplify(bend / rise), t, ENDS[end > 0], "+" if end < 0 else "-")
 
 
 def _settled(bend: sp.Expr, rise: sp.Expr, end: int) -> sp.Expr | None:
@@ -280,19 +275,12 @@ def _settled(bend: sp.Expr, rise: sp.Expr, end: int) -> sp.Expr | None:
                 return end * sp.oo
             except (ZeroDivisionError, ValueError):
                 return None
-            found.append(_rational(elasticity))
-    return found[1] if found[0] == found[1] or found[1] in (sp.oo, -sp.oo) else None
-
-
-def _rational(number: mpf) -> sp.Expr | None:
-    """The rational number of a small denominator within 1e-30, or None; beyond 1e30 infinity."""
-    if abs(number) > 10**30:
-        return sp.oo if number > 0 else -sp.oo
-    if abs(number) < mpf(10) ** -30:
-        return sp.Integer(0)
-    near = Fraction(mpmath.nstr(number, 40)).limit_denominator(10**6)
-    close = abs(number - mpf(near.numerator) / near.denominator) < mpf(10) ** -30
-    return sp.Rational(near.numerator, near.denominator) if close else None
+            near = Fraction(mpmath.nstr(elasticity, 40)).limit_denominator(10**6)
+            close = abs(elasticity - mpf(near.numerator) / near.denominator) < mpf(10) ** -30
+            found.append(sp.Rational(near.numerator, near.denominator) if close else None)
+    if abs(elasticity) > 10**30:
+        return sp.oo if elasticity > 0 else -sp.oo
+    return found[1] if found[0] == found[1] else None
 
 
 def in_log_ratio(expression: sp.Expr) -> sp.Expr:
@@ -312,22 +300,11 @@ def factored(expression: sp.Expr) -> sp.Expr:
     return expression if is_steep(expression) else sp.factor(expression)
 
 
-def tails(generator: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+def tails(generator: sp.Expr) -> Sides:
     """f(e^y) and its dual at e^y in the gauge, as expressions in y = `log_ratio` for y <= -1 (:eq:`eq-value`)."""
     fixed = gauge_fixed(generator)
     swapped = dual(fixed)
     return in_log_ratio(fixed), in_log_ratio(tidied(swapped))
-
-
-@dataclass(frozen=True)
-class ScaledSlope:
-    """f'(e^u) divided by exp(growth), so that neither overflows.
-
-    Each pair holds the expression for u < 0 and that for u > 0, all in y = -abs(u) = `log_ratio`.
-    """
-
-    value: tuple[sp.Expr, sp.Expr]
-    growth: tuple[sp.Expr, sp.Expr]
 
 
 @functools.lru_cache(maxsize=256)
@@ -354,10 +331,6 @@ def exponential_growth(slope_of_t: sp.Expr, end: sp.Expr = sp.oo) -> sp.Expr:
     return fastest[0] if fastest else sp.Integer(0)
 
 
-def _lowest_power(expression: sp.Expr) -> sp.Expr:
-    return sp.Min(0, *(term.as_coeff_exponent(t)[1] for term in sp.Add.make_args(expression)))
-
-
 def _without_poles(expression: sp.Expr) -> sp.Expr:
     """The expression with negative powers of t taken out of sums, so that none overflows as t goes to 0."""
     if not expression.args or not expression.has(t):
@@ -365,7 +338,8 @@ def _without_poles(expression: sp.Expr) -> sp.Expr:
     inner = expression.func(*map(_without_poles, expression.args))
     base, exponent = inner.as_base_exp()
     argument = inner.args[0] if isinstance(inner, sp.log) else base
-    power = _lowest_power(sp.expand(argument)) if isinstance(argument, sp.Add) else sp.Integer(0)
+    terms = sp.Add.make_args(sp.expand(argument)) if isinstance(argument, sp.Add) else ()
+    power = sp.Min(0, *(term.as_coeff_exponent(t)[1] for term in terms))
     if power == 0 or not power.is_Rational:
         return inner
     cleared = sp.expand(argument * t**-power)
@@ -389,31 +363,29 @@ def _divided(expression: sp.Expr, power: sp.Expr, exponent: sp.Expr) -> sp.Expr:
 
 
 @functools.lru_cache(maxsize=256)
-def anchored_slope(generator: sp.Expr) -> sp.Expr:
-    """f' in the gauge where it vanishes at infinity if its limit there is finite, otherwise at t = 1."""
-    at_infinity = sp.limit(slope(generator), t, sp.oo)
-    return slope(generator) - at_infinity if at_infinity.is_finite else slope(generator)
+def scaled_slope(generator: sp.Expr) -> tuple[Sides, Sides]:
+    """f'(e^u), less its limit at infinity if that is finite, divided by exp(growth), so that neither overflows.
 
-
-@functools.lru_cache(maxsize=256)
-def scaled_slope(generator: sp.Expr) -> ScaledSlope:
-    """The anchored slope on either side."""
+    Returns:
+        The two sides of the quotient and those of the growth.
+    """
     at_zero, at_infinity = _growth(generator)
-    anchored = factored(anchored_slope(generator))
+    constant = sp.limit(slope(generator), t, sp.oo)
+    anchored = factored(slope(generator) - (constant if constant.is_finite else 0))
     left, right = _divided(anchored, *at_zero), _divided(anchored, *at_infinity)
     growth = (
         at_zero[0] * log_ratio + at_zero[1].subs(t, sp.exp(log_ratio)),
         -at_infinity[0] * log_ratio + at_infinity[1].subs(t, sp.exp(-log_ratio)),
     )
-    return ScaledSlope((in_log_ratio(left), in_log_ratio(tidied(right.subs(t, 1 / t)))), growth)
+    return (in_log_ratio(left), in_log_ratio(tidied(right.subs(t, 1 / t)))), growth
 
 
 @functools.lru_cache(maxsize=256)
-def scaled_tails(generator: sp.Expr) -> tuple[tuple[sp.Expr, sp.Expr], tuple[sp.Expr, sp.Expr]]:
+def scaled_tails(generator: sp.Expr) -> tuple[Sides, Sides]:
     """f(e^u) for u < 0 and e^-u f(e^u) for u > 0, in the gauge, divided by exp(growth) so that neither overflows.
 
     Returns:
-        The pair of expressions and the pair of growths, all in y = -abs(u) = `log_ratio` for y <= -1.
+        The two sides of the quotient and those of the growth, for abs(u) >= 1.
     """
     (at_zero, _), (at_infinity, exponent) = _growth(generator)
     at_zero = sp.Min(at_zero + 1, 0)

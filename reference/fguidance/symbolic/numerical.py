@@ -5,6 +5,7 @@ exponential that overflows, coefficients that cancel. So what was derived from i
 signs and all sizes, with the generator itself in mpmath, and nothing wrong comes out in silence.
 """
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -37,6 +38,7 @@ CLOSED = dataclasses.replace(
     },
 )  # fmt: skip
 """PyTorch's arithmetic with the functions of the closed forms."""
+Nodes = tuple[tuple[float, float], ...]
 NEAR = 0.5
 """The abs(u) up to which a general slope is the integral of its bend."""
 
@@ -51,14 +53,10 @@ def define(generator: sp.Expr) -> Divergence:
         ValueError: a limit is too large to calculate with, or no definition gives the right numbers; the message says
             where, which, and what is right.
     """
-    found = None
-    parts = smooth_parts(generator)
-    ends = _ends(generator)
-    for definition in (
-        _definitions(generator, *ends) if len(parts) == 1 else _joined_definitions(generator, parts, ends)
-    ):
-        found = shortfall(generator, definition)
-        if found is None:
+    parts, ends, found = smooth_parts(generator), _ends(generator), ""
+    one = len(parts) == 1
+    for definition in _definitions(generator, *ends) if one else _joined_definitions(generator, parts, ends):
+        if not (found := shortfall(generator, definition)):
             return definition
     raise ValueError(f"generator {generator!s:.200} cannot be calculated with: {found}")
 
@@ -70,11 +68,9 @@ def _definitions(generator: sp.Expr, at_zero: float = 0.0, at_infinity: float = 
         bend, gauge, radius = compiled(form.bend, (forms.u,), CLOSED), float(form.gauge), float(form.radius)
         yield Divergence(weight, gauge, value, bend, at_zero, at_infinity, radius, bounded=False)
         yield _sharp(generator, Divergence(weight, gauge, value, None, at_zero, at_infinity, bounded=False))
-    bend = compiled(forms.bend_of(generator), (forms.u,), CLOSED)
-    weight, value = _general_weight(generator, bend), _general_value(generator)
-    general = Divergence(weight, 0.0, value, bend, at_zero, at_infinity, bounded=False)
+    yield _general(generator, GAUSS_NODES, at_zero, at_infinity)
+    general = _general(generator, CROWDED_NODES, at_zero, at_infinity)
     yield general
-    yield _crowded(bend, general)
     yield _sharp(generator, general)
 
 
@@ -147,42 +143,28 @@ def _grown(factor: Tensor, growth: Tensor) -> Tensor:
     return factor * half * half
 
 
-def _general_weight(generator: sp.Expr, bend: Callable[[Tensor], Tensor]) -> closed_forms.Term:
-    """p (f'(e^u) - f'(1)) of any generator: a plain difference, or the integral of the bend where u is small."""
-    scaled = derived.scaled_slope(generator)
-    slope, growth = _two_sided(scaled.value), _two_sided(scaled.growth)
+def _general(generator: sp.Expr, nodes: Nodes, at_zero: float, at_infinity: float) -> Divergence:
+    """Of any generator: plain differences, and close to t = 1 integrals of the bend at these nodes."""
+    sides = *derived.scaled_slope(generator), *derived.scaled_tails(generator)
+    slope, growth, tail, tail_growth = map(_two_sided, sides)
+    bend = compiled(forms.bend_of(generator), (forms.u,), CLOSED)
     one = torch.zeros((), dtype=torch.float64)
     tangent = float(slope(one) * torch.exp(growth(one)))
 
     def weight(p: Tensor, q: Tensor, u: Tensor) -> Tensor:
         far = _grown(p, growth(u)) * slope(u) - tangent * p
-        step = u.clamp(-NEAR, NEAR)
-        nodes = ((node, share) for x, share in closed_forms.NODES for node in (x, 1 - x))
-        near = step * sum((share * bend(node * step) for node, share in nodes), torch.zeros_like(step))
-        return torch.where(step == u, p * near, far)
-
-    return weight
-
-
-def _crowded(bend: Callable[[Tensor], Tensor], far: Divergence) -> Divergence:
-    """A definition with many nodes in the integrals of the bend near t = 1, for a bend of large factors."""
-    far_value = far.value
-    assert far_value is not None
-
-    def weight(p: Tensor, q: Tensor, u: Tensor) -> Tensor:
         close = u.clamp(-NEAR, NEAR)
-        terms = (share * bend(node * close) for node, share in CROWDED_NODES)
-        return torch.where(close == u, p * close * sum(terms, torch.zeros_like(u)), far.weight(p, q, u))
+        terms = (share * bend(node * close) for node, share in nodes)
+        return torch.where(close == u, p * close * sum(terms, torch.zeros_like(u)), far)
 
     def value(p: Tensor, q: Tensor, u: Tensor) -> Tensor:
-        close = u.clamp(-SHARP, SHARP)
-        terms = (
-            share * bend(node * close) * torch.exp(node * close) * torch.expm1((1 - node) * close)
-            for node, share in CROWDED_NODES
-        )
-        return torch.where(close == u, q * close * sum(terms, torch.zeros_like(u)), far_value(p, q, u))
+        far = _grown(torch.where(u < 0, q, p), tail_growth(u)) * tail(u)
+        close = u.clamp(-1, 1)
+        terms = (share * bend(node * close) * torch.exp(node * close) * torch.expm1((1 - node) * close)
+                 for node, share in nodes)  # fmt: skip
+        return torch.where(close == u, q * close * sum(terms, torch.zeros_like(u)), far)
 
-    return far._replace(weight=weight, value=value, bend=None)
+    return Divergence(weight, 0.0, value, None, at_zero, at_infinity, bounded=False)
 
 
 def _sharp(generator: sp.Expr, far: Divergence) -> Divergence:
@@ -209,22 +191,16 @@ def _sharp(generator: sp.Expr, far: Divergence) -> Divergence:
     return far._replace(weight=weight, gauge=0.0, value=value, bend=None)
 
 
-def _double_exponential(step: float, reach: int) -> tuple[tuple[float, float], ...]:
+def _double_exponential(step: float, reach: int) -> Nodes:
     """Positions and weights on [0, 1] after Takahasi and Mori; they crowd towards both ends, where a slope may bend."""
     places = [(k * step, math.exp(-math.pi * math.sinh(k * step))) for k in range(-reach, reach + 1)]
     return tuple((1 / (1 + e), step * math.pi * math.cosh(k) / (1 + e) / (1 + 1 / e)) for k, e in places)
 
 
-CROWDED_NODES = _double_exponential(1 / 24, 78)
+GAUSS_NODES: Nodes = tuple((node, share) for x, share in closed_forms.NODES for node in (x, 1 - x))
+CROWDED_NODES: Nodes = _double_exponential(1 / 24, 78)
 SHARP = 2.0
 """The abs(u) up to which the slope of a generator that bends sharply is written in t - 1."""
-
-
-def _general_value(generator: sp.Expr) -> closed_forms.Term:
-    """q f(e^u) of any generator where abs(u) is not small."""
-    tails, growths = derived.scaled_tails(generator)
-    tail, growth = _two_sided(tails), _two_sided(growths)
-    return lambda p, q, u: _grown(torch.where(u < 0, q, p), growth(u)) * tail(u)
 
 
 DIGITS = 60
@@ -239,8 +215,10 @@ NEIGHBOURS = 10.0
 """The abs(u) below which every third force is between two log-ratios that are close to each other."""
 ACROSS = 0.35
 """The abs(u) below which every third force is between two log-ratios on either side of t = 1."""
+EPS, TINY = torch.finfo(torch.float64).eps, torch.finfo(torch.float64).tiny
 ULPS = 1024
-"""Of rounding that nobody is blamed for, beside what 4 ulp in the log-ratios change."""
+"""Of rounding that nobody is blamed for, beside what 4 ulp in the log-ratios change, 16 ulp of the probabilities in the
+weight and, away from t = 1, in the value, and where f''(1) = 0, as for (t - 1)^4, 4 ulp of the slope times p in all."""
 LOWEST = -700.0
 """The log-probability down to which numbers are compared: below, a probability is no normal float64 number."""
 PARTS = ("value", "weight", "force")
@@ -255,33 +233,14 @@ class Probe:
         logits: those of two classes, the second of which is at the place.
         log_target: log q of the two.
         exact: value and weight of the one class, and the force on the second of the two.
-        slack: what an error of the size of the log-ratios would change in each.
-        sizes: the probabilities in weight and, away from t = 1, in value; float64 may be off by 16 ulp of them.
-        flat: the size of the slope times p where f''(1) = 0, as for (t - 1)^4, and else 0. There the force is far below
-            it close to t = 1, and may be off by 4 ulp of it, the value by that times u^2.
+        allowed: what rounding may change in each.
     """
 
     log_probs: tuple[float, float]
     logits: tuple[float, float]
     log_target: tuple[float, float]
-    exact: tuple[float, float, float]
-    slack: tuple[float, float, float]
-    sizes: tuple[float, float, float]
-    flat: float
-
-
-@dataclass(frozen=True)
-class Shortfall:
-    """A number that is off by more than rounding explains: which, at which t, and what is right."""
-
-    part: str
-    place: float
-    found: float
-    exact: float
-
-    def __str__(self) -> str:
-        found = f"its {self.part} comes out as {self.found:.15g}"
-        return f"at t = {self.place:.9g} (log t = {math.log(self.place):.6g}) {found}, not {self.exact:.15g}"
+    exact: tuple[float, ...]
+    allowed: tuple[float, ...]
 
 
 class _Exact:
@@ -318,10 +277,6 @@ def _single(number: float | mpf) -> float:
     return float(torch.tensor(float(number), dtype=torch.float32))
 
 
-def _floats(triple: tuple[mpf, mpf, mpf]) -> tuple[float, float, float]:
-    return float(triple[0]), float(triple[1]), float(triple[2])
-
-
 def _shift(ratio: float, steepness: mpf) -> float:
     """A log-probability at which neither probability exceeds 1 and the weight is not far above it."""
     if abs(ratio) < 0.01 or not steepness:
@@ -334,13 +289,16 @@ def _probe(exact: _Exact, nominal: float, other: float) -> Probe:
     log_q = _single(log_p - nominal)
     ratio = mpf(log_p) - mpf(log_q)
     place, p, q = mpmath.exp(ratio), mpmath.exp(log_p), mpmath.exp(log_q)
-    value, weight = q * exact.value(place), p * exact.slope(place)
-    moved = (1 + abs(log_p) + abs(log_q)) * (abs(weight) + abs(value)), abs(ratio) * p * exact.bend(place)
     logits = (0.0, min(log_p, -0.5))
     target, force, shaken = _force(exact, logits, (other, nominal))
-    sizes = p + q if abs(ratio) > 0.1 else mpf(0), p, mpf(0)
-    found, slack, forgiven = map(_floats, ((value, weight, force), (*moved, shaken), sizes))
-    return Probe((log_p, log_q), logits, target, found, slack, forgiven, float(exact.flat * p))
+    found = q * exact.value(place), p * exact.slope(place), force
+    moved = (1 + abs(log_p) + abs(log_q)) * (abs(found[0]) + abs(found[1])), abs(ratio) * p * exact.bend(place), shaken
+    sizes = p + q if abs(ratio) > 0.1 else 0, p, 0
+    flat = min(1, abs(ratio)) ** 2 * exact.flat * p, exact.flat * p, exact.flat * p
+    parts = zip(found, moved, sizes, flat, strict=True)
+    ulps = (ULPS * abs(right) + 4 * shift + 16 * size + 4 * rest for right, shift, size, rest in parts)
+    allowed = tuple(float(EPS * number) + TINY for number in ulps)
+    return Probe((log_p, log_q), logits, target, tuple(map(float, found)), allowed)
 
 
 def _force(
@@ -396,31 +354,17 @@ def places(generator: sp.Expr) -> tuple[tuple[float, float], ...]:
         (t, distance to the zero) in the order of t; the distance is 0 where the zero is on the axis. Polynomials of a
         degree over 12 are left out, and what is no polynomial.
     """
-    found = {place for inner in _inner_parts(generator) for place in _near_axis(inner)}
-    return tuple(sorted(found))
-
-
-def _inner_parts(generator: sp.Expr) -> Iterator[sp.Poly]:
+    found = set()
     for part in generator.atoms(sp.Pow, sp.Function) - generator.atoms(sp.exp):
-        if isinstance(part, sp.Pow) and part.exp.is_Integer and part.exp > 0:
-            continue
         inner = part.args[0]
-        if inner != t and inner.has(t) and inner.is_polynomial(t):
-            polynomial = sp.Poly(inner, t)
-            if polynomial.degree() <= LARGEST_DEGREE:
-                yield polynomial
-
-
-def _near_axis(polynomial: sp.Poly) -> Iterator[tuple[float, float]]:
-    with mpmath.workdps(40):
-        coefficients = [sp.N(c, 50)._to_mpmath(mpmath.mp.prec) for c in polynomial.all_coeffs()]
-        try:
-            zeros = mpmath.polyroots(coefficients, maxsteps=100, extraprec=200)
-        except mpmath.NoConvergence:
-            return
-        for zero in zeros:
-            if zero.real > 0 and abs(zero.imag) < CLOSE * zero.real:
-                yield float(zero.real), float(abs(zero.imag))
+        is_whole = isinstance(part, sp.Pow) and part.exp.is_Integer and part.exp > 0
+        if is_whole or inner == t or not inner.has(t) or not inner.is_polynomial(t):
+            continue
+        if sp.degree(inner, t) <= LARGEST_DEGREE:
+            with contextlib.suppress(mpmath.mp.NoConvergence):
+                zeros = [tuple(map(float, zero.as_real_imag())) for zero in sp.nroots(inner, n=30, maxsteps=100)]
+                found |= {(real, abs(side)) for real, side in zeros if real > 0 and abs(side) < CLOSE * real}
+    return tuple(sorted(found))
 
 
 @functools.lru_cache(maxsize=8)
@@ -449,40 +393,33 @@ def numbers(definition: Divergence, asked: tuple[Probe, ...]) -> Tensor:
     return torch.stack((value, weight, force), -1)
 
 
-def _is_right(found: Tensor, asked: tuple[Probe, ...]) -> Tensor:
-    """Whether each number is what rounding explains; close to the end of the range and beyond, whether it is large."""
-    exact, slack, sizes = (_column(asked, name) for name in ("exact", "slack", "sizes"))
-    info = torch.finfo(torch.float64)
-    log_p, log_q = _column(asked, "log_probs").unbind(1)
-    step = (log_p - log_q).abs().clamp_max(1)
-    flat = _column(asked, "flat")[:, None] * torch.stack((step**2, *[torch.ones_like(step)] * 2), 1)
-    allowed = info.eps * (ULPS * exact.abs() + 4 * slack + 16 * sizes + 4 * flat) + info.tiny
-    beyond = (exact.abs() >= info.max / 2**10) & ~found.isfinite()
-    return beyond | ((found - exact).abs() <= allowed)
-
-
 def _column(asked: tuple[Probe, ...], name: str) -> Tensor:
     return torch.tensor([getattr(probe, name) for probe in asked], dtype=torch.float64)
 
 
-def shortfall(generator: sp.Expr, definition: Divergence) -> Shortfall | None:
-    """The first number of a definition that is off by more than rounding explains.
+def shortfall(generator: sp.Expr, definition: Divergence) -> str:
+    """The first number of a definition that is off by more than rounding explains: where, which, and what is right.
+
+    Close to the end of the range it may be infinite.
 
     Args:
         generator: f(t), an expression in t, twice differentiable.
         definition: what was derived from it.
 
     Returns:
-        None where all of them are right.
+        Nothing where all of them are right.
     """
     asked = probes(generator)
+    exact, allowed = _column(asked, "exact"), _column(asked, "allowed")
     try:
         found = numbers(definition, asked)
     except OverflowError:  # a constant is beyond the range
-        found = torch.full((len(asked), len(PARTS)), math.nan, dtype=torch.float64)
-    wrong = (~_is_right(found, asked)).nonzero()
+        found = torch.full_like(exact, math.nan)
+    beyond = (exact.abs() >= torch.finfo(torch.float64).max / 2**10) & ~found.isfinite()
+    wrong = (~beyond & ~((found - exact).abs() <= allowed)).nonzero()
     if not len(wrong):
-        return None
+        return ""
     row, part = wrong[0].tolist()
     log_p, log_q = asked[row].log_probs
-    return Shortfall(PARTS[part], math.exp(log_p - log_q), float(found[row, part]), asked[row].exact[part])
+    place = f"at t = {math.exp(log_p - log_q):.9g} (log t = {log_p - log_q:.6g})"
+    return f"{place} its {PARTS[part]} comes out as {found[row, part]:.15g}, not {exact[row, part]:.15g}"

@@ -111,10 +111,10 @@ def _array(expression: sp.Expr, module: str) -> str:
 
 
 def _general(source: sp.Expr, module: str) -> str:
-    scaled, (tails, growth) = generator.scaled_slope(source), generator.scaled_tails(source)
-    sides = (*scaled.value, *scaled.growth, *growth, *tails)
+    (slope, slope_growth), (tails, growth) = generator.scaled_slope(source), generator.scaled_tails(source)
+    sides = (*slope, *slope_growth, *growth, *tails)
     names = ("left", "right", "growth_left", "growth_right", "below", "above", "at_zero", "at_infinity")
-    tangent = float(scaled.value[0].subs(log_ratio, 0) * sp.exp(scaled.growth[0].subs(log_ratio, 0)))
+    tangent = float(slope[0].subs(log_ratio, 0) * sp.exp(slope_growth[0].subs(log_ratio, 0)))
     printed = {name: _array(side, module) for name, side in zip(names, sides, strict=True)}
     return _GENERAL.format(m=module, tangent=tangent, **printed)
 

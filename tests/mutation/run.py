@@ -212,6 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--report", action="store_true", help="only report what earlier runs found")
     parser.add_argument("--programs", action="store_true", help="only record how many wrong programs there are")
+    parser.add_argument("--survivors", action="store_true", help="try what survived again, after a change of the tests")
     arguments = parser.parse_args()
     if arguments.programs:
         write({**json.loads(RECORD.read_text(encoding="utf-8")), "wrong_programs": wrong_programs()})
@@ -219,6 +220,8 @@ def main() -> None:
     if not arguments.report:
         prepare()
         tried.restore(WORK / "mutants", MUTATED)
+        if arguments.survivors:
+            tried.forget_survivors(WORK / "mutants", MUTATED)
         mutmut("run", "--max-children", os.environ.get("MUTATION_PROCESSES", "2"))
     mutants = results()
     record(mutants)

@@ -52,3 +52,9 @@ def test_nothing_was_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(tried, "FOLDER", tmp_path / "kept")
     tried.restore(tmp_path / "there", ("guidance",))
     assert not (tmp_path / "there").exists()
+
+
+def test_survivors_are_forgotten(tmp_path):
+    noted = _write(tmp_path, META | {"exit_code_by_key": {"a": 0, "b": 1, "c": None}})
+    tried.forget_survivors(tmp_path, ("guidance",))
+    assert json.loads(noted.read_text())["exit_code_by_key"] == {"a": None, "b": 1, "c": None}

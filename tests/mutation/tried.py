@@ -1,7 +1,7 @@
 """What was tried, in files that travel: for each function its hash, and which of its mutants ended how.
 
 mutmut keeps this beside its copy of the code, under .make; a run on another machine would begin again. A function whose
-source has changed is tried again; a change of the tests alone is not noticed: remove tried/ to try everything again.
+source has changed is tried again; a change of the tests alone is not noticed: forget the survivors to try them again.
 """
 
 import json
@@ -61,6 +61,15 @@ def restore(mutants: Path, modules: tuple[str, ...]) -> None:
         if kept.exists() and not noted.exists():
             noted.parent.mkdir(parents=True, exist_ok=True)
             noted.write_text(json.dumps(notes(module, json.loads(kept.read_text(encoding="utf-8")))), encoding="utf-8")
+
+
+def forget_survivors(mutants: Path, modules: tuple[str, ...]) -> None:
+    """Have mutmut try again what no test killed."""
+    for module in modules:
+        noted = _noted(mutants, module)
+        meta = json.loads(noted.read_text(encoding="utf-8"))
+        meta["exit_code_by_key"] = {key: code or None for key, code in meta["exit_code_by_key"].items()}
+        noted.write_text(json.dumps(meta), encoding="utf-8")
 
 
 def _noted(mutants: Path, module: str) -> Path:

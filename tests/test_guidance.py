@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import fguidance as fg
 from fguidance.inputs import without_reading
 from tests.support import exact
-from tests.support.cases import DIVERGENCES, DOUBLE, DTYPES, PLAIN_GENERATORS, plain_divergence, random_logits, target
+from tests.support.cases import DIVERGENCES, DOUBLE, DTYPES, GENERATORS, plain_divergence, random_logits, target
 
 CLASSES, BATCH = 5, 6
 any_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -27,7 +27,7 @@ TERMS = {
     "entropy": {"entropy": 0.3},
     "entropy of one": {"entropy": 1.0},
     "negative entropy": {"entropy": -0.3},
-    **{f"divergence {name}": {"divergence": name, "alpha": 1.0, "epsilon": 0.6} for name in PLAIN_GENERATORS},
+    **{f"divergence {name}": {"divergence": name, "alpha": 1.0, "epsilon": 0.6} for name in GENERATORS},
     "everything": {
         "divergence": "js", "alpha": 2.0, "epsilon": 0.3, "tau_joint": 1.3, "tau_marginal": 0.4, "tilt": 0.7,
         "entropy": 0.2,

@@ -13,12 +13,12 @@ import torch
 import fguidance as fg
 from fguidance.symbolic import generator as symbolic
 from fguidance.symbolic import parse_generator, t
+from tests.support import cases
 from tests.support.hostile import HARD, NO_GENERATORS
-from tests.symbolic.test_numerical import SMOOTH
 
 SECONDS = 5
 NAMES = ("rkl", "fkl", "js", "hellinger", "pearson", "neyman", "jeffreys", "triangular")
-GENERATORS = {name: parse_generator(SMOOTH[name]) for name in NAMES}
+GENERATORS = {name: parse_generator(cases.GENERATORS[name]) for name in NAMES}
 every_generator = pytest.mark.parametrize("name", GENERATORS)
 
 

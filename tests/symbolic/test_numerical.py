@@ -12,14 +12,8 @@ from fguidance import closed_forms
 from fguidance.symbolic import parse_generator
 from fguidance.symbolic.numerical import _definitions, define, numbers, places, probes, shortfall
 from tests.support import exact
-from tests.support.cases import random_logits, target
+from tests.support.cases import GENERATORS, MEMBERS, random_logits, target
 
-SMOOTH = {
-    "rkl": "-log(t)", "fkl": "t*log(t)", "js": "(t*log(t) - (1+t)*log((1+t)/2))/2", "hellinger": "(sqrt(t) - 1)**2",
-    "pearson": "(t - 1)**2", "neyman": "(t - 1)**2/t", "jeffreys": "(t - 1)*log(t)", "triangular": "(t - 1)**2/(t + 1)",
-    "lin_k": "-log((1 + t)/2)", "vajda_chi4": "(t - 1)**4", "perimeter": "sqrt(1 + t**2) - (1 + t)/sqrt(2)",
-    "exponential": "exp(t - 1) - t", "arithmetic_geometric": "(t + 1)/2*log((t + 1)/(2*sqrt(t)))",
-}  # fmt: skip
 OTHERS = (
     "t*log(t)/4 - (t/4 + 3/4)*log(t/4 + 3/4)", "exp(1/t) - e", "sqrt((t - 1)**2 + 1e-12) - 1e-6", "1e-7*(t - 1)**2",
     "(t**(3/4) - 1)**2", "log(1 + exp(t)) - log(1 + e)", "exp(t**-2) - e",
@@ -27,9 +21,9 @@ OTHERS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("name", GENERATORS)
 def test_a_registered_generator_comes_out_by_the_general_path(name: str) -> None:
-    own, registered = fg.Divergence.from_generator(SMOOTH[name], name=name), fg.divergence(name)
+    own, registered = fg.Divergence.from_generator(GENERATORS[name], name=name), fg.divergence(name)
     for seed, spread in enumerate((0.1, 3.0, 40.0, 300.0)):
         logits, log_q = random_logits(5, spread, seed), target(5, seed, 0.9)
         log_p = torch.log_softmax(logits, -1)
@@ -49,7 +43,7 @@ def test_other_generators_are_accepted(text: str) -> None:
 
 @pytest.mark.parametrize("name", ("js", "pearson", "jeffreys"))
 def test_a_right_definition_falls_short_of_nothing_and_a_wrong_one_does(name: str) -> None:
-    generator = parse_generator(SMOOTH[name], {})
+    generator = parse_generator(GENERATORS[name], {})
     right = fg.divergence(name).definition
     assert not shortfall(generator, right)
     value, weight, bend = right.value, right.weight, right.bend
@@ -81,7 +75,7 @@ def test_probes_agree_with_mpmath() -> None:
     assert len(asked) > 40
     for probe in asked:
         log_p, log_q = (torch.tensor([number], dtype=torch.float64) for number in probe.log_probs)
-        expected = exact.weights(exact.REFERENCES["fkl"], log_p, log_q)[0]
+        expected = exact.weights(MEMBERS["fkl"].reference, log_p, log_q)[0]
         assert mpmath.almosteq(mpmath.mpf(probe.exact[1]), expected, rel_eps=1e-15, abs_eps=1e-300)
     found = numbers(fg.divergence("fkl").definition, asked)
     assert found.shape == (len(asked), 3)

@@ -512,6 +512,7 @@ class TestShapesAndTransforms:
         assert all(map(torch.equal, (logits, log_q), kept))
         for dtype in DTYPES:
             assert divergence.logit_gradient(torch.zeros(3, dtype=dtype), target(3, 0, 0.5, DOUBLE)).dtype == dtype
+            assert divergence.weight(target(3, 1, 0.5, dtype), target(3, 0, 0.5, DOUBLE)).dtype == dtype
 
     @every_member
     def test_vmap_autocast_and_meta_tensors(self, member: Member) -> None:

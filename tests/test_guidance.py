@@ -399,8 +399,8 @@ class TestRangeAndTransforms:
         logits, labels = torch.randn(*shape, 4), torch.zeros(shape, dtype=torch.long)
         for settings_of in ({"divergence": "js", "alpha": 1.0}, {"tilt": 0.5}, {"entropy": 1.0}):
             guidance = fg.Guidance(**settings_of)
-            for given in (logits, logits.clone().requires_grad_()):
-                assert guidance.logit_gradient(given, labels).shape == logits.shape
+            for one in (logits, logits.clone().requires_grad_()):
+                assert guidance.logit_gradient(one, labels).shape == logits.shape
             assert guidance.score(logits, labels).shape == shape
 
     def test_vmap_over_samples(self, batch: tuple[Tensor, Tensor]) -> None:

@@ -512,7 +512,9 @@ class TestShapesAndTransforms:
         assert all(map(torch.equal, (logits, log_q), kept))
         for dtype in DTYPES:
             assert divergence.logit_gradient(torch.zeros(3, dtype=dtype), target(3, 0, 0.5, DOUBLE)).dtype == dtype
-            assert divergence.weight(target(3, 1, 0.5, dtype), target(3, 0, 0.5, DOUBLE)).dtype == dtype
+            pair = target(3, 1, 0.5, dtype), target(3, 0, 0.5, DOUBLE)
+            assert divergence.weight(*pair).dtype == dtype
+            assert not divergence.is_divergence or divergence.value(*pair).dtype == dtype
 
     @every_member
     def test_vmap_autocast_and_meta_tensors(self, member: Member) -> None:
@@ -585,7 +587,7 @@ class TestFromGenerator:
         x = sp.Symbol("x")
         logits, log_q = float64_case("sympy")
         found = fg.Divergence.from_generator(x * sp.log(x), name="mine")
-        assert found.name == "mine"
+        assert (found.name, found.formula) == ("mine", "t*log(t)")
         expected = fg.divergence("fkl").logit_gradient(logits, log_q)
         torch.testing.assert_close(found.logit_gradient(logits, log_q), expected)
 

@@ -151,7 +151,7 @@ def _shaped(kind: str, logits: Tensor, log_q: Tensor, label: int, spread: float)
     elif kind == "near the target":
         shaped = log_q.double() + 1e-6 * logits
     elif kind == "far from zero":
-        shaped = logits + (20 if label % 2 else -20) * spread
+        shaped = logits + (1 if label % 2 else -1) * (5000 + 20 * spread)
     return shaped
 
 

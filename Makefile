@@ -30,9 +30,9 @@ export JUPYTER_PREFER_ENV_PATH := 1
 # Stamps carry a checksum of what they depend on, so touching a file or switching branches redoes nothing.
 checksum = $(shell { printf '%s ' '$(CURDIR)'; cat $(1); } 2>/dev/null | cksum | tr ' ' '-')
 INSTALLED := $(VENV)/installed-$(call checksum,pyproject.toml constraints.txt)
-DERIVED := .make/derived-$(call checksum,pyproject.toml constraints.txt derivations/*.py reference/fguidance/symbolic/*.py)
+DERIVED := .make/derived-$(call checksum,pyproject.toml constraints.txt derivations/*.py derivations/kernel/* reference/fguidance/symbolic/*.py)
 
-.PHONY: help book test test-deep bench mutation derive generate check-generated lint serve clean
+.PHONY: help book test test-deep bench mutation prove derive generate check-generated lint serve clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +63,9 @@ bench: $(INSTALLED)  ## measure time and memory, and write book/results/benchmar
 
 mutation: $(INSTALLED)  ## change the reference one small place at a time and see the tests fail (hours; resumes)
 	@$(PY) -m tests.mutation.run $(ARGS)
+
+prove: $(INSTALLED)  ## have Coq check its theorems, and refuse altered ones (one minute; says how to install Coq)
+	@$(PY) -m derivations.coq $(ARGS)
 
 derive: $(INSTALLED)  ## prove every claim of the ledger; fails if one proof does
 	@$(PY) -m derivations prove

@@ -13,6 +13,7 @@ from typing import get_args
 from derivations import (
     calibration,
     conventions,
+    coq,
     entropy,
     families,
     js_printed,
@@ -78,8 +79,18 @@ def check_unique(proved: Iterable[Claim]) -> None:
         raise ValueError(f"claims must have unique ids, repeated: {', '.join(repeated)}")
 
 
+def _theorems(claim: Claim) -> list[coq.Theorem]:
+    return [theorem for theorem in coq.recorded() if theorem.claim == claim.id]
+
+
 def _row(claim: Claim) -> str:
-    return f"| {{ref}}`{claim.title} <ledger-{claim.id}>` | {claim.source} | {claim.verdict} |"
+    method = "Coq, SymPy" if _theorems(claim) else "SymPy, prose"
+    return f"| {{ref}}`{claim.title} <ledger-{claim.id}>` | {claim.source} | {claim.verdict} | {method} |"
+
+
+def _in_coq(theorem: coq.Theorem) -> str:
+    """The theorem and how it differs from the claim's sentence."""
+    return f"**In Coq**, for every number of classes. {theorem.note}\n\n```coq\n{theorem.statement}\n```"
 
 
 def _section(claim: Claim) -> str:
@@ -93,13 +104,14 @@ def _section(claim: Claim) -> str:
         parts.append(f"**Correct form.** {claim.correction}")
     if claim.counterexample:
         parts.append(f"**Counterexample.** {claim.counterexample}")
-    return "\n\n".join([*parts, f"**Proof.** {claim.proof}"])
+    return "\n\n".join([*parts, f"**Proof.** {claim.proof}", *map(_in_coq, _theorems(claim))])
 
 
 def summary(proved: Sequence[Claim]) -> str:
     """How many claims have which verdict."""
     count = Counter(claim.verdict for claim in proved)
-    return f"{len(proved)} claims: " + ", ".join(f"{count[verdict]} {verdict}" for verdict in get_args(Verdict))
+    verdicts = ", ".join(f"{count[verdict]} {verdict}" for verdict in get_args(Verdict))
+    return f"{len(proved)} claims: {verdicts}; {sum(bool(_theorems(claim)) for claim in proved)} also proved in Coq"
 
 
 def render_markdown(proved: Sequence[Claim]) -> str:
@@ -112,7 +124,7 @@ def render_markdown(proved: Sequence[Claim]) -> str:
         MyST Markdown with headings from the second level down and an anchor ``ledger-<id>`` per claim.
         The text depends on the claims alone, not on the run.
     """
-    table = ["| claim | source | verdict |", "| --- | --- | --- |", *(_row(claim) for claim in proved)]
+    table = ["| claim | source | verdict | method |", "| --- | --- | --- | --- |", *(_row(claim) for claim in proved)]
     parts = ["## All claims", f"{summary(proved)}.", "\n".join(table), "## Claims and proofs"]
     return "\n\n".join([*parts, *(_section(claim) for claim in proved)]) + "\n"
 

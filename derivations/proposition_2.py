@@ -135,6 +135,38 @@ def score_gradient(claimed: Expr = SCORE_GRADIENT) -> Claim:
     )
 
 
+def nonnegativity(tangent: Expr = t - 1) -> Claim:
+    """The divergence is a sum of gaps above the tangent at t = 1, so it is never negative."""
+    name = "nonnegativity"
+    slope = Symbol("s", real=True)
+    gap = Generator(t) - slope * tangent
+    summand = (q * gap.subs(t, p / q)).subs({p: p_[i], q: q_[i]}, simultaneous=True)
+    rest = sympy.expand(summand - q_[i] * Generator(p_[i] / q_[i]))
+    require_zero(name, sum_over(rest, SUM_TO_ONE))
+    return Claim(
+        id=name,
+        title="The divergence is zero at p = q alone",
+        statement=fill(
+            r"""
+            For a strictly convex $f$ with $f(1) = 0$ that has a slope at $1$, and positive distributions,
+            $D_f(q\,\Vert\,p) \ge 0$, and $D_f = 0$ only where $p = q$.
+            """
+        ),
+        source=OURS,
+        verdict="verified",
+        proof=fill(
+            r"""
+            A strictly convex $f$ lies above its tangent $f'(1)\,(<tangent>)$ but at $1$. The sum
+            $\sum_i q_i \left(f(p_i/q_i) - f'(1)\,(p_i/q_i - 1)\right)$ is $D_f$, as SymPy finds with
+            $\sum p_i = \sum q_i = 1$, and none of its terms is negative. If it is zero every term is, and every
+            $p_i/q_i$ is $1$.
+            """,
+            tangent=tangent,
+        ),
+        equation="eq-divergence",
+    )
+
+
 def centred_gradients(under: Expr = p_[i]) -> Claim:
     """The centred gradients have mean zero under p (not under another distribution)."""
     name = "centred-gradients"
@@ -276,4 +308,4 @@ def logit_form(claimed: Expr = LOGIT_FORM) -> Claim:
     )
 
 
-PROVERS = (divergence_gradient, score_gradient, centred_gradients, gauge, homogeneity, logit_form)
+PROVERS = (divergence_gradient, score_gradient, nonnegativity, centred_gradients, gauge, homogeneity, logit_form)

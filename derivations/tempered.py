@@ -4,7 +4,7 @@ log p_{tau_1,tau_2}(y|x) = tau_1 f_y(x) - log sum_i exp(tau_2 f_i(x)), for any t
 """
 
 import sympy
-from sympy import Expr, S, Sum, Symbol, exp, log
+from sympy import Expr, S, Sum, Symbol, exp, log, symbols
 
 from derivations.claim import OURS, PAPER, Claim
 from derivations.notation import (
@@ -131,9 +131,51 @@ def temperature_scaling(scaled: tuple[Expr, Expr] = SCALED, push: Expr = tau_1 -
     )
 
 
+def decomposition(free: Expr = tau_1 - tau_2) -> Claim:
+    """The tempered score through p alone, but for a multiple of the free energy: it is no function of p."""
+    name = "tempered-decomposition"
+    total, powers = symbols("Z S", positive=True)  # the sums of e^f and of e^(tau_2 f)
+    log_p = Logit(y, x) - log(total)
+    through_p = tau_1 * log_p - log(powers * exp(-tau_2 * log(total))) + free * log(total)
+    require_zero(name, sympy.expand_log(through_p, force=True) - (tau_1 * Logit(y, x) - log(powers)))
+    shifted = Symbol("c", real=True)
+    require_zero(name, tau_1 * (Logit(y, x) + shifted) - tau_2 * shifted - tau_1 * Logit(y, x) - free * shifted)
+    return Claim(
+        id=name,
+        title="The tempered score and the free energy",
+        statement=fill(
+            r"""
+            With $Z = \sum_j e^{f_j}$ and the Rényi entropy
+            $H_\tau(p) = \frac{1}{1 - \tau} \log \sum_j p_j^\tau$ of $p = \mathrm{softmax}(f)$,
+
+            $$\log p_{\tau_1,\tau_2}(y|x) = \tau_1 \log p_y - (1 - \tau_2) H_{\tau_2}(p) + (<free>) \log Z .$$
+
+            Two classifiers with the same $p$, whose logits differ by $c(x)$, have scores that differ by
+            $(<free>)\, c(x)$: for $\tau_1 \neq \tau_2$ the tempered score is no function of $p$.
+            """,
+            free=free,
+        ),
+        source=OURS,
+        verdict="verified",
+        proof=fill(
+            r"""
+            As $\log p_j = f_j - \log Z$, the sum of the $p_j^{\tau_2}$ is $Z^{-\tau_2} \sum_j e^{\tau_2 f_j}$, for
+            every $N$. Put that and $\log p_y$ into the right side, and SymPy reduces its difference from $<value>$ to
+            zero. Adding $c$ to every logit adds $\tau_1 c$ to the first term of that and $\tau_2 c$ to the logarithm.
+            What $p$ alone determines loses its force at certainty, so all that survives there is the free energy's,
+            whose gradient is $(<free>) \sum_j p_j \nabla f_j$. A head that gives log-probabilities has $Z = 1$ and
+            keeps none.
+            """,
+            value=log_tempered(tau_1, tau_2),
+            free=free,
+        ),
+        equation="eq-tempered",
+    )
+
+
 def log_tempered(joint: Expr, marginal: Expr) -> Expr:
     """The tempered log-probability of the label."""
     return joint * Logit(y, x) - log(partition(marginal))
 
 
-PROVERS = (tempered_gradient, normalisation, temperature_scaling)
+PROVERS = (tempered_gradient, normalisation, temperature_scaling, decomposition)

@@ -70,6 +70,8 @@ ALTERED: tuple[tuple[Prover, dict[str, Any]], ...] = (
     (proposition_2.score_gradient, {"claimed": tau_1 * label - tau_2 * tempered_mean + alpha * force}),
     (proposition_2.score_gradient, {"claimed": tau_1 * label - tempered_mean - alpha * force}),
     (proposition_2.score_gradient, {"claimed": tau_2 * label - tau_1 * tempered_mean - alpha * force}),
+    (proposition_2.nonnegativity, {"tangent": t}),
+    (proposition_2.nonnegativity, {"tangent": t + 1}),
     (proposition_2.centred_gradients, {"under": q_[i]}),
     (proposition_2.centred_gradients, {"under": S.One}),
     (proposition_2.gauge, {"linear_part": proposition_2.c * t}),
@@ -81,6 +83,8 @@ ALTERED: tuple[tuple[Prover, dict[str, Any]], ...] = (
     (proposition_2.logit_form, {"claimed": p_k * total - w_k}),
     (proposition_2.logit_form, {"claimed": w_k - total / N}),
     # The tempered log-probability
+    (tempered.decomposition, {"free": tau_1}),
+    (tempered.decomposition, {"free": tau_2 - tau_1}),
     (tempered.tempered_gradient, {"claimed": tau_1 * label - tempered_mean}),
     (tempered.tempered_gradient, {"claimed": tau_1 * label + tau_2 * tempered_mean}),
     (tempered.tempered_gradient, {"claimed": label - tau_2 * tempered_mean}),

@@ -1,0 +1,102 @@
+(* The weights of the three divergences, their bounds, and small facts of the score. *)
+From mathcomp Require Import all_ssreflect.
+From Coq Require Import Reals Lra FunctionalExtensionality.
+From Coquelicot Require Import Coquelicot.
+Require Import Definitions Sums Softmax Divergences Saturation Score.
+Set Implicit Arguments.
+Unset Strict Implicit.
+Local Open Scope R_scope.
+
+Section Weights.
+
+Variable class : finType.
+Implicit Types (q p f v : class -> R) (k y : class).
+
+Lemma rkl_weight q p k : positive p -> positive q ->
+  weight rkl_slope q p k = - q k /\ weight (fun t => rkl_slope t - rkl_slope 1) q p k = p k - q k.
+Proof.
+move=> ppos qpos; have pk := ppos k; have qk := qpos k; rewrite /weight /rkl_slope.
+by split; field; lra.
+Qed.
+
+Lemma fkl_weight q p k : weight (fun t => fkl_slope t - fkl_slope 1) q p k = p k * ln (p k / q k).
+Proof. by rewrite /weight /fkl_slope ln_1; ring. Qed.
+
+Lemma js_weight q p k : positive p -> positive q ->
+  js_slope 1 = 0 /\ weight js_slope q p k = p k / 2 * ln (p k / ((p k + q k) / 2)).
+Proof.
+move=> ppos qpos; have pk := ppos k; have qk := qpos k; rewrite /weight /js_slope; split.
+  have -> : 2 * 1 / (1 + 1) = 1 by field.
+  by rewrite ln_1; field.
+have -> : 2 * (p k / q k) / (p k / q k + 1) = p k / ((p k + q k) / 2) by field; lra.
+by field.
+Qed.
+
+Lemma js_weight_bounds q p k : positive p -> positive q ->
+  - q k / 4 <= weight js_slope q p k <= ln 2 / 2 * p k.
+Proof.
+move=> ppos qpos; have pk := ppos k; have qk := qpos k; have [_ ->] := js_weight k ppos qpos.
+set m := (p k + q k) / 2; have mpos : 0 < m by rewrite /m; lra.
+split; last first.
+  have : ln (p k / m) <= ln 2.
+    by apply: ln_le; [apply: Rdiv_lt_0_compat | apply: (Rmult_le_reg_r m) => //; rewrite /Rdiv Rmult_assoc Rinv_l /m; lra].
+  by nra.
+(* ln(p/m) >= 1 - m/p *)
+have ratio : 0 < m / p k by apply: Rdiv_lt_0_compat.
+have := exp_ineq1_le (ln (m / p k)); rewrite exp_ln // => h.
+have flip : ln (p k / m) = - ln (m / p k).
+  have -> : m / p k = / (p k / m) by field; lra.
+  by rewrite ln_Rinv; [ring | apply: Rdiv_lt_0_compat].
+rewrite flip.
+have e : p k / 2 * (m / p k - 1) = (m - p k) / 2 by field; lra.
+have : p k / 2 * ln (m / p k) <= p k / 2 * (m / p k - 1) by apply: Rmult_le_compat_l; lra.
+by rewrite e /m; lra.
+Qed.
+
+Lemma js_printed_bounded (a b : R) : 0 < a -> 0 < b -> Rabs (js_printed a b) < 2.
+Proof.
+move=> apos bpos; rewrite /js_printed; apply: Rabs_def1.
+  by apply: (Rmult_lt_reg_r (a + b)); [lra | rewrite /Rdiv Rmult_assoc Rinv_l; lra].
+by apply: (Rmult_lt_reg_r (a + b)); [lra | rewrite /Rdiv Rmult_assoc Rinv_l; lra].
+Qed.
+
+Lemma centred_gradients p v : sum p = 1 -> sum (fun i => p i * (v i - sum (fun j => p j * v j))) = 0.
+Proof.
+move=> ptot; set m := sum (fun j => p j * v j).
+rewrite (sum_ext (G := fun i => p i * v i - p i * m)) => [|i]; last by ring.
+by rewrite sum_sub sum_scale_right ptot -/m; ring.
+Qed.
+
+Lemma tempered_scaling tau_joint tau_marginal temperature f y : temperature <> 0 ->
+  tempered tau_joint tau_marginal (fun i => f i / temperature) y =
+    tempered (tau_joint / temperature) (tau_marginal / temperature) f y.
+Proof.
+move=> nonzero; rewrite /tempered.
+rewrite (sum_ext (G := fun j => exp (tau_marginal / temperature * f j))) => [|j]; first by congr (_ - _); field.
+by congr exp; field.
+Qed.
+
+Lemma rkl_gradient_path (f : class -> R -> R) v q x :
+  (forall i, is_derive (f i) x (v i)) -> positive q -> sum q = 1 -> (forall t, 0 < t -> is_derive rkl t (rkl_slope t)) ->
+  is_derive (fun u => - divergence rkl q (softmax (fun i => f i u))) x
+    (sum (fun i => q i * v i) - sum (fun i => softmax (fun j => f j x) i * v i)).
+Proof.
+move=> df qpos qtot drkl; apply: (derive_value (is_derive_opp _ _ _ (proposition_2_path df qpos drkl))).
+set p := softmax (fun i => f i x); set m := sum (fun j => p j * v j).
+have ppos i : 0 < p i by apply: softmax_positive.
+rewrite /opp /= -sum_opp (sum_ext (G := fun i => q i * v i - m * q i)) => [|i].
+  by rewrite sum_sub sum_scale qtot; ring.
+by rewrite /weight /rkl_slope; have := ppos i; have := qpos i; move=> *; field; lra.
+Qed.
+
+(* The classes in bins: the mean over the bins, weighed by what they hold, is the mean over all. *)
+Lemma bins_cancel (bin : finType) (place : class -> bin) v :
+  sum (fun b : bin => sum (fun i => v i * indicator (place i == b))) = sum v.
+Proof.
+rewrite /sum exchange_big /=; apply: eq_bigr => i _.
+transitivity (sum (fun b : bin => v i * indicator (b == place i))).
+  by apply: eq_bigr => b _; rewrite [b == _]eq_sym.
+exact: (sum_indicator (fun _ : bin => v i) (place i)).
+Qed.
+
+End Weights.

@@ -94,13 +94,14 @@ def bounded(bound: Expr = S(2)) -> Claim:
     return Claim(
         id=name,
         title="The printed JS weight is bounded",
-        statement=r"The weight $(q - p)/m$ is bounded, and it tends to zero as $q \to p$.",
+        statement=r"The weight $(q - p)/m$ is bounded, and it tends to zero as $q/p \to 1$.",
         source=f"{PAPER}, divergences of Proposition 2",
         verdict="verified",
         proof=fill(
             r"""
             $<bound> - (q - p)/m = <below>$ and $<bound> + (q - p)/m = <above>$ are positive for positive $p$ and
-            $q$, so its absolute value stays below $<bound>$. At $p = q$ it is zero, and it is continuous there.
+            $q$, so its absolute value stays below $<bound>$. At $p = q$ it is zero, and it is continuous in $q/p$
+            there. A small $\lvert p - q \rvert$ is not enough: at $p = 10^{-9}$, $q = 10^{-6}$ the weight is $1.996$.
             """,
             bound=bound,
             below=below,

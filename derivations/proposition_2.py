@@ -65,8 +65,8 @@ def divergence_gradient(weight: Expr = WEIGHT, g: Expr = CENTRED) -> Claim:
         title="Gradient of the divergence",
         statement=fill(
             r"""
-            For any generator $f$, any target $q$ and any number of classes $N$,
-            $\nabla_x D_f(q\,\Vert\,p) = \sum_{i=1}^N w_f(q_i, p_i)\, g_i$ with
+            For any target $q > 0$, any number of classes $N$ and any generator $f$ with a derivative at every
+            $p_i/q_i$, $\nabla_x D_f(q\,\Vert\,p) = \sum_{i=1}^N w_f(q_i, p_i)\, g_i$ with
             $w_f(q, p) = <weight>$ and $g_i = <g>$.
             """,
             weight=weight,
@@ -206,7 +206,7 @@ def gauge(linear_part: Expr = LINEAR_PART) -> Claim:
         statement=fill(
             r"""
             The generators $f$ and $f + <part>$ have the same divergence and the same force, for every
-            constant $c$. So every divergence may be written with $f'(1) = 0$.
+            constant $c$. So a divergence whose generator has a slope at $1$ may be written with $f'(1) = 0$.
             """,
             part=linear_part,
         ),
@@ -240,8 +240,9 @@ def homogeneity(degree: Expr = S.One) -> Claim:
         title="Weights are homogeneous of degree one",
         statement=fill(
             r"""
-            For every generator, $w_f(\lambda q, \lambda p) = <factor>\, w_f(q, p)$. Conversely every weight
-            with this property is some $w_f$: the one with $f'(t) = w(1, t)/t$.
+            For every generator, $w_f(\lambda q, \lambda p) = <factor>\, w_f(q, p)$. Conversely every function of
+            $q, p > 0$ with this property is $p\, f'(p/q)$ with $f'(t) = w(1, t)/t$; whether that $f$ is convex is
+            another question: $w = q$ gives $f = \log t$, which generates no divergence.
             """,
             factor=scale**degree,
         ),

@@ -20,7 +20,7 @@ from derivations.notation import (
     x,
     y,
 )
-from derivations.proof import fill, require, require_zero
+from derivations.proof import fill, require_zero
 
 height = Symbol("h", positive=True)
 T = Symbol("T", positive=True)
@@ -63,10 +63,8 @@ def normalisation(joint: Expr = tau_1, marginal: Expr = tau_1) -> Claim:
     name = "tempered-normalisation"
     numerator = Sum(exp(joint * Logit(y, x)), (y, 1, N))
     require_zero(name, numerator / Sum(exp(marginal * Logit(y, x)), (y, 1, N)) - 1)
-    two_classes = (exp(tau_1 * height) + 1) / (exp(tau_2 * height) + 1)
-    excess = sympy.numer(sympy.together(two_classes - 1))
-    require_zero(name, excess.subs(tau_1, tau_2))
-    require(name, excess.diff(tau_1).is_positive, excess)
+    equal = sympy.simplify(N * exp(tau_1 * height) / (N * exp(tau_2 * height)))
+    require_zero(name, sympy.expand_log(log(equal), force=True) - (tau_1 - tau_2) * height)
     return Claim(
         id=name,
         title="When the tempered probabilities sum to one",
@@ -75,17 +73,16 @@ def normalisation(joint: Expr = tau_1, marginal: Expr = tau_1) -> Claim:
         verdict="verified",
         proof=fill(
             r"""
-            With equal temperatures the sum is $<numerator>$ divided by itself. With two classes and logits
-            $(h, 0)$, $h > 0$, the sum is $<two>$, which is one where $<excess> = 0$. The left side is zero at
-            $\tau_1 = \tau_2$ and grows strictly with $\tau_1$, its derivative being $<growth> > 0$, so it is
-            zero nowhere else. At the reported setting $\tau_1 = 1$, $\tau_2 = 1/2$, and with $h = \log 4$, the
+            With equal temperatures the sum is $<numerator>$ divided by itself. With $N$ logits that are all $h$ the sum
+            is $<equal>$, whose logarithm is $(\tau_1 - \tau_2) h$: it is one for $h = 1$ only if the temperatures are
+            equal. At the reported setting $\tau_1 = 1$, $\tau_2 = 1/2$ with two classes and logits $(\log 4, 0)$ the
             sum is $<example>$. The source's name is kept; nothing that follows needs the sum to be one.
             """,
             numerator=numerator,
-            two=two_classes,
-            excess=excess,
-            growth=excess.diff(tau_1),
-            example=sympy.simplify(two_classes.subs({tau_1: 1, tau_2: S.Half, height: log(4)})),
+            equal=equal,
+            example=sympy.simplify((exp(tau_1 * height) + 1) / (exp(tau_2 * height) + 1)).subs(
+                {tau_1: 1, tau_2: S.Half, height: log(4)}
+            ),
         ),
         equation="eq-tempered",
     )

@@ -115,8 +115,8 @@ def tilted_limits(at_zero: Expr = MEAN, at_infinity: Expr = highest, at_minus_in
     )
 
 
-def tilted_favours(odds: Expr = ODDS) -> Claim:
-    """Which of two samples has the larger share is decided by the sign of t."""
+def tilted_favours(odds: Expr = ODDS, doubtful: tuple[int, int] = (5, 7)) -> Claim:
+    """Which of two samples has the larger share is decided by the tempered scores and the sign of t."""
     name = "tilted-favours"
     ratio = SHARE / SHARE.subs(own, other)
     require_zero(name, sympy.powsimp(ratio / odds) - 1)
@@ -124,21 +124,47 @@ def tilted_favours(odds: Expr = ODDS) -> Claim:
     require(name, growth.is_positive, growth)
     decline = sympy.diff(odds.subs(t, -tilt), own)
     require(name, decline.is_negative, decline)
+    even = (0, 0)
+    confidence = [1 / (1 + exp(rest - label)) for label, rest in (even, doubtful)]
+    half = sympy.Rational(1, 2)
+    score = [label - log(exp(half * label) + exp(half * rest)) for label, rest in (even, doubtful)]
+    require(name, confidence[1] < confidence[0], confidence)
+    require(name, score[1] > score[0], score)
     return Claim(
         id=name,
         title="What the tilt favours",
         statement=fill(
             r"""
-            A tilt $t > 0$ favours confident samples (large $\log p_{\tau_1,\tau_2}(y_b|x_b)$), a tilt $t < 0$
-            unconfident ones.
+            A tilt $t > 0$ favours confident samples, a tilt $t < 0$ unconfident ones.
             """
         ),
         source=f"{PAPER}, tilted score",
-        verdict="verified",
+        verdict="corrected",
+        correction=fill(
+            r"""
+            A tilt $t > 0$ gives the larger share to samples with a large $\ell_b = \log p_{\tau_1,\tau_2}(y_b|x_b)$,
+            a tilt $t < 0$ to those with a small one. For $\tau_1 = \tau_2 = 1$ these are the confident and the
+            unconfident ones; for other temperatures they need not be.
+            """
+        ),
+        counterexample=fill(
+            r"""
+            At $\tau_1 = 1$, $\tau_2 = \frac12$ a classifier with the logits $<even>$, the label's first, gives
+            $p_y = <first>$ and $\ell = <low>$; one with the logits $<doubtful>$ gives $p_y = <second>$ and
+            $\ell = <high>$. The less confident has the larger score and, for $t > 0$, the larger share.
+            """,
+            even=sympy.Tuple(*even),
+            doubtful=sympy.Tuple(*doubtful),
+            first=confidence[0],
+            second=sympy.N(confidence[1], 2),
+            low=sympy.N(score[0], 3),
+            high=sympy.N(score[1], 4),
+        ),
         proof=fill(
             r"""
             The shares of two samples are in the ratio $s_a/s_b = <odds>$, which grows with $\ell_a$ if $t > 0$ and
-            falls with it if $t < 0$. At the reported $t = -0.2$ the less confident sample is moved more.
+            falls with it if $t < 0$. At the reported $t = -0.2$ the gradient of the sample with the smaller $\ell$ is
+            multiplied by more; how far it is moved is a matter of $\lvert \nabla \ell \rvert$, too.
             """,
             odds=odds.subs({own: Symbol(r"\ell_a"), other: Symbol(r"\ell_b")}),
         ),

@@ -119,6 +119,38 @@ def mode_covering(covering: Expr = RKL, seeking: Expr = FKL) -> Claim:
     )
 
 
+def supports(least: Expr = (1 - epsilon) / N) -> Claim:
+    """Neither the model nor the smoothed target has a class without probability."""
+    name = "kl-supports"
+    require_zero(name, SMOOTHED.subs(KroneckerDelta(i, y), 0) - least)
+    inside = Symbol("a", positive=True)
+    require(name, sympy.simplify(least.subs(epsilon, inside / (1 + inside))).is_positive, least)
+    return Claim(
+        id=name,
+        title="Support of the target and of the classifier",
+        statement="RKL keeps probability where $q$ has support, and FKL penalises mass outside of it.",
+        source=f"{PAPER}, divergences of Proposition 2",
+        verdict="corrected",
+        correction=fill(
+            r"""
+            Both are empty here. A softmax gives every class a positive probability, whatever is asked of it, and for
+            $\epsilon < 1$ the smoothed target gives every class at least $<least>$: there is no mass outside its
+            support. What is left is a matter of degree: RKL is large where $p \ll q$, FKL where $p \gg q$.
+            """,
+            least=least,
+        ),
+        proof=fill(
+            r"""
+            $p_i = e^{f_i}/Z > 0$ for finite logits. Off the label the target is $<least>$, which is positive for
+            $\epsilon < 1$. At $\epsilon = 1$ FKL is infinite
+            ({ref}`FKL is undefined at the hard label <ledger-fkl-hard-label>`).
+            """,
+            least=least,
+        ),
+        equation="eq-target",
+    )
+
+
 def label_weight(target: Expr = SMOOTHED) -> Claim:
     """Epsilon is the weight on the label: one is the hard label, zero the uniform target."""
     name = "epsilon-weighs-label"
@@ -314,6 +346,7 @@ def js_balance(best_fid: str = "JS", best_recall: str = "JS") -> Claim:
 PROVERS = (
     names_swapped,
     mode_covering,
+    supports,
     label_weight,
     undefined_at_hard_label,
     summary_fid,

@@ -17,6 +17,7 @@ from derivations import (
     entropy,
     families,
     js_printed,
+    motivation,
     proposition_2,
     proposition_3,
     rkl_fkl_js,
@@ -32,6 +33,7 @@ from derivations.proof import ProofFailed
 Prover = Callable[[], Claim]
 
 PROVERS: tuple[Prover, ...] = (
+    *motivation.PROVERS,
     *proposition_2.PROVERS,
     *tempered.PROVERS,
     *rkl_fkl_js.PROVERS,

@@ -192,9 +192,9 @@ def the_three(survivors: frozenset[str] = frozenset({"rkl"})) -> Claim:
             class but $k$ and to $<vertex>$ on $k$. With $k$ the label, the guidance $-\alpha F$ pulls $p$ back from
             one-hot towards $q$; with $k$ a wrong class, it raises the label by $\alpha q_y$, for $\epsilon > 0$
             more than any other. At $\epsilon = 1$ the target itself is one-hot, and at certainty of the label
-            RKL keeps no force. A force that survives is no cure by itself: for $\tau_1 = \tau_2 = 1$ the RKL score is at rest where
-            $p = (e_y + \alpha q)/(1 + \alpha)$. And the limit need not exist: $f'(t) = 2 - (2 + \sin \log t)/t$
-            increases, and $t f'(t)$ oscillates between $-3$ and $-1$.
+            RKL keeps no force. A force that survives is no cure by itself: for $\tau_1 = \tau_2 = 1$ the RKL score
+            is at rest where $p = (e_y + \alpha q)/(1 + \alpha)$. And the limit need not exist:
+            $f'(t) = 2 - (2 + \sin \log t)/t$ increases, and $t f'(t)$ oscillates between $-3$ and $-1$.
             """,
             rkl=limits["rkl"],
             fkl=limits["fkl"],
@@ -234,8 +234,8 @@ def tempered_saturation(on_label: Expr = tau_1 - tau_2, on_wrong_class: Expr = -
             ({ref}`Gradient of the tempered log-probability <ledger-tempered-gradient>`), and
             $p_{\tau_2}(k) = 1/\bigl(1 + \sum_{j \neq k} (p_j/p_k)^{\tau_2}\bigr)$. Each ratio $r = p_j/p_k$ tends to
             zero, so does $r^{\tau_2}$, and $p_{\tau_2}(k) \to <vertex>$. What survives on the label,
-            $(\tau_1 - \tau_2) \nabla f_y$, changes the label's logit alone, and raises it if $\tau_1 > \tau_2$. It is no
-            function of $p$: see {ref}`The tempered score and the free energy <ledger-tempered-decomposition>`.
+            $(\tau_1 - \tau_2) \nabla f_y$, changes the label's logit alone, and raises it if $\tau_1 > \tau_2$. It
+            is no function of $p$: see {ref}`The tempered score and the free energy <ledger-tempered-decomposition>`.
             """,
             vertex=vertex,
         ),

@@ -7,6 +7,19 @@ Set Implicit Arguments.
 Unset Strict Implicit.
 Local Open Scope R_scope.
 
+(* The bounds of the correct form; the length is that of the vector over the classes, squared. *)
+Theorem vanishing_gradient (class : finType) (p : class -> R) (y : class) :
+  (forall i, 0 <= p i) -> sum p = 1 ->
+  (1 - p y) ^ 2 <= sum (fun i => (indicator (i == y) - p i) ^ 2) <= 2 * (1 - p y) ^ 2.
+Proof. exact: residual_length. Qed.
+
+(* For any force F whose components sum to 0 and are alike, as p is, on the classes but y, of which i is one. *)
+Theorem one_scale (class : finType) (F p : class -> R) (alpha : R) (y i : class) :
+  (forall j, j != y -> F j = F i) -> (forall j, j != y -> p j = p i) -> i != y ->
+  sum F = 0 -> sum p = 1 -> p y <> 1 ->
+  forall j, indicator (j == y) - p j - alpha * F j = (1 - alpha * F y / (1 - p y)) * (indicator (j == y) - p j).
+Proof. exact: Weights.one_scale. Qed.
+
 (* Along any path of logits, as those of an image along a direction: f_i(u) has the slope v_i at x. The target is positive. *)
 Theorem proposition_2_divergence (class : finType) (f : class -> R -> R) (v q : class -> R) (phi slope : R -> R) (x : R) :
   (forall i, is_derive (f i) x (v i)) -> (forall i, 0 < q i) -> (forall t, 0 < t -> is_derive phi t (slope t)) ->
@@ -233,7 +246,7 @@ Theorem smooth_ece_not_proper (beta accuracy : R) : 0 < beta -> 1 / 2 < accuracy
     forall a, a <> best -> expected_loss beta accuracy best < expected_loss beta accuracy a.
 Proof. by move=> *; apply: best_confidence. Qed.
 
-Definition everything := (@proposition_2_divergence, @proposition_2, @centred_gradients, @gauge, @homogeneity,
+Definition everything := (@vanishing_gradient, @one_scale, @proposition_2_divergence, @proposition_2, @centred_gradients, @gauge, @homogeneity,
   @logit_gradient, @tempered_gradient, @tempered_normalisation, @tempered_scaling, @tempered_decomposition, @rkl_weight,
   @rkl_gradient, @rkl_is_cross_entropy, @fkl_weight, @fkl_entropy, @js_weight, @js_weight_bounds, @js_weight_as_printed,
   @js_printed_bounded, @saturation, @saturation__of_a_logit, @saturation_rkl_fkl_js, @nonnegativity, @nonnegativity__rkl_fkl_js,

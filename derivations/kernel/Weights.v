@@ -89,6 +89,42 @@ rewrite /opp /= -sum_opp (sum_ext (G := fun i => q i * v i - m * q i)) => [|i].
 by rewrite /weight /rkl_slope; have := ppos i; have := qpos i; move=> *; field; lra.
 Qed.
 
+(* The residual e_y - p is as long as 1 - p_y, up to the root of two. *)
+Lemma residual_length p y : (forall i, 0 <= p i) -> sum p = 1 ->
+  (1 - p y) ^ 2 <= sum (fun i => (indicator (i == y) - p i) ^ 2) <= 2 * (1 - p y) ^ 2.
+Proof.
+move=> ppos ptot; pose r i := p i * indicator (i != y).
+have rpos i : 0 <= r i by rewrite /r /indicator; have := ppos i; case: (i != y); lra.
+have rtot : sum r = 1 - p y by have := sum_isolated p y; rewrite ptot -/r; lra.
+have -> : sum (fun i => (indicator (i == y) - p i) ^ 2) = (1 - p y) ^ 2 + sum (fun i => r i ^ 2).
+  rewrite (sum_isolated _ y) eqxx; congr (_ + _); apply: sum_ext => i.
+  by rewrite /r /indicator; case: (i == y) => /=; ring.
+have low : 0 <= sum (fun i => r i ^ 2) by apply: sum_nonnegative => i; apply: pow2_ge_0.
+have high : sum (fun i => r i ^ 2) <= sum (fun i => r i * (1 - p y)).
+  by apply: sum_le => i; have := term_le_sum i rpos; rewrite rtot; have := rpos i; nra.
+by rewrite sum_scale_right rtot in high; nra.
+Qed.
+
+(* Where the other classes are alike, a force is a multiple of the residual. *)
+Lemma one_scale (F p : class -> R) (alpha : R) y i :
+  (forall j, j != y -> F j = F i) -> (forall j, j != y -> p j = p i) -> i != y ->
+  sum F = 0 -> sum p = 1 -> p y <> 1 ->
+  forall j, indicator (j == y) - p j - alpha * F j = (1 - alpha * F y / (1 - p y)) * (indicator (j == y) - p j).
+Proof.
+move=> Falike palike off Ftot ptot sure j; pose n := sum (fun l => indicator (l != y)).
+have all (g : class -> R) : (forall l, l != y -> g l = g i) -> sum g = g y + g i * n.
+  move=> alike; rewrite (sum_isolated g y) /n -sum_scale; congr (_ + _); apply: sum_ext => l.
+  by rewrite /indicator; case: ifP => [/alike -> //|_]; ring.
+have Fn := all F Falike; have pn := all p palike; rewrite Ftot in Fn; rewrite ptot in pn.
+have nn : n <> 0 by move=> zero; rewrite zero in pn; lra.
+have Fi : F i = - F y / n by apply: (Rmult_eq_reg_r n) => //; rewrite /Rdiv Rmult_assoc Rinv_l //; lra.
+have pi : p i = (1 - p y) / n by apply: (Rmult_eq_reg_r n) => //; rewrite /Rdiv Rmult_assoc Rinv_l //; lra.
+have d : 1 - p y <> 0 by lra.
+case E: (j == y); first by move/eqP: E => ->; rewrite /indicator; field.
+rewrite Falike ?E // palike ?E // Fi pi /indicator; field.
+by split.
+Qed.
+
 (* The classes in bins: the mean over the bins, weighed by what they hold, is the mean over all. *)
 Lemma bins_cancel (bin : finType) (place : class -> bin) v :
   sum (fun b : bin => sum (fun i => v i * indicator (place i == b))) = sum v.

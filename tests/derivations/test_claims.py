@@ -14,6 +14,7 @@ from derivations import (
     entropy,
     families,
     js_printed,
+    motivation,
     proposition_2,
     proposition_3,
     rkl_fkl_js,
@@ -60,6 +61,15 @@ def changed(table: Mapping[Any, Any], key: Any, value: Any) -> dict[Any, Any]:
 
 # One row per wrong claim: the function that proves it, and what is changed.
 ALTERED: tuple[tuple[Prover, dict[str, Any]], ...] = (
+    # The motivation
+    (motivation.vanishing_gradient, {"upper": S(3)}),
+    (motivation.differentiable_loss, {"jump": 1 + 2 * motivation.confidence}),
+    (motivation.overconfidence_weakens, {"turn": 1 + exp(t) + t * exp(t)}),
+    (motivation.js_strengthens, {"rises": True}),
+    (motivation.predicted_image, {"extra": -motivation.EXTRA}),
+    (motivation.predicted_image, {"extra": motivation.EXTRA / 2}),
+    (motivation.one_scale, {"scale": 1 + alpha * motivation.force_y / (1 - motivation.p_y)}),
+    (motivation.one_scale, {"scale": 1 - alpha * motivation.force_y}),
     # Proposition 2
     (proposition_2.divergence_gradient, {"weight": -p * Slope(p / q)}),
     (proposition_2.divergence_gradient, {"weight": 2 * p * Slope(p / q)}),
@@ -227,6 +237,7 @@ ALTERED: tuple[tuple[Prover, dict[str, Any]], ...] = (
     (conventions.undefined_at_hard_label, {"claimed": changed(conventions.ON_EMPTY_TARGET, "fkl", S.One)}),
     (conventions.undefined_at_hard_label, {"claimed": changed(conventions.ON_EMPTY_TARGET, "rkl", oo)}),
     (conventions.undefined_at_hard_label, {"claimed": changed(conventions.ON_EMPTY_TARGET, "js", S.One)}),
+    (conventions.supports, {"least": (1 - epsilon) / (N + 1)}),
     (conventions.summary_fid, {"order": ("RKL", "JS", "FKL")}),
     (conventions.fkl_precision_recall, {"sole_lowest_recall": False}),
     (conventions.js_balance, {"best_fid": "RKL"}),

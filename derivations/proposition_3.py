@@ -35,6 +35,21 @@ def attractive_force(to_label: Expr, to_others: Expr) -> Expr:
     return tau_1 * to_label + alpha * ((uniform + epsilon) * to_label + uniform * to_others)
 
 
+def _residual(components: int, to_label: Expr, to_others: Expr, tempered_share: Expr, share: Expr) -> Expr:
+    """What a formula leaves of the score's derivative, which SymPy takes for so many free means on a line."""
+    means = symbols(f"m_1:{components + 1}", real=True)
+    logits = [-((x - mean) ** 2) / 2 for mean in means]
+    targets = [(1 - epsilon) / K + epsilon, *[(1 - epsilon) / K] * (components - 1)]
+    normaliser, tempered_normaliser = sum(map(exp, logits)), sum(exp(tau_2 * logit) for logit in logits)
+    score = tau_1 * logits[0] - sympy.log(tempered_normaliser)
+    score += alpha * sum(b * (logit - sympy.log(normaliser)) for b, logit in zip(targets, logits, strict=True))
+    steps = [mean - x for mean in means]
+    tempered_mean = sum(exp(tau_2 * a) * v for a, v in zip(logits, steps, strict=True)) / tempered_normaliser
+    model_mean = sum(exp(a) * v for a, v in zip(logits, steps, strict=True)) / normaliser
+    formula = to_label * steps[0] + to_others * sum(steps[1:]) - tempered_share * tempered_mean - share * model_mean
+    return (score.diff(x) - formula).subs(K, components)
+
+
 def _example_force() -> tuple[Expr, Expr]:
     """The whole force at x = 0 between mu = (-1, 1), label 2: by differentiating the score, and marginal terms."""
     logits = [-((x + 1) ** 2) / 2, -((x - 1) ** 2) / 2]
@@ -51,11 +66,15 @@ def _example_force() -> tuple[Expr, Expr]:
 
 
 def proposition_3(
-    stated: Expr = ENHANCED_PULL, corrected: Expr = ENHANCED_PULL + MISSING, diversity: Expr = DIVERSITY
+    stated: Expr = ENHANCED_PULL,
+    corrected: Expr = ENHANCED_PULL + MISSING,
+    diversity: Expr = DIVERSITY,
+    marginals: tuple[Expr, Expr] = (tau_2, alpha),
 ) -> Claim:
     """The pull as the paper has it fails by alpha (1 - eps)/K; the corrected pull holds for every K."""
     name = "proposition-3"
     require_zero(name, component_gradient() - (mu[k] - x))
+    require_zero(name, *(_residual(components, corrected, diversity, *marginals) for components in (2, 3)))
     actual = attractive_force(pull, others)
     require_zero(name, actual - (corrected * pull + diversity * others))
     everywhere = Sum(mu[k] - x, (k, 1, K))
@@ -109,7 +128,8 @@ def proposition_3(
             $\tau_2 \sum_k p_{\tau_2}(k) \nabla f_k + \alpha \sum_k p_k \nabla f_k$
             ({ref}`The RKL gradient <ledger-rkl-gradient>`). The label's target is
             $\epsilon + (1 - \epsilon)/K$, not $\epsilon$, and every other class has $(1 - \epsilon)/K$. Both enter
-            linearly, so this holds for every $K$. What the stated form lacks is
+            linearly, so this holds for every $K$; for $K = 2$ and $3$ SymPy also differentiates the whole score,
+            with free means, and nothing is left. What the stated form lacks is
 
             $$<shortfall> \qquad\text{with } <pull> = \mu_y - x .$$
             """,

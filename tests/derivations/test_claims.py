@@ -168,6 +168,8 @@ ALTERED: tuple[tuple[Prover, dict[str, Any]], ...] = (
     (families.puri_vincze, {"members": changed(families.PURI_VINCZE, S(2), (S.One, "triangular"))}),
     (families.puri_vincze, {"power": families.k - 1}),
     # Proposition 3: the stated pull altered to the right one leaves nothing to correct
+    (proposition_3.proposition_3, {"marginals": (7 * tau_2, alpha)}),
+    (proposition_3.proposition_3, {"marginals": (tau_2, -3 * alpha)}),
     (proposition_3.proposition_3, {"stated": proposition_3.ENHANCED_PULL + proposition_3.MISSING}),
     (proposition_3.proposition_3, {"corrected": proposition_3.ENHANCED_PULL}),
     (proposition_3.proposition_3, {"corrected": proposition_3.ENHANCED_PULL - proposition_3.MISSING}),

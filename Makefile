@@ -32,7 +32,7 @@ checksum = $(shell { printf '%s ' '$(CURDIR)'; cat $(1); } 2>/dev/null | cksum |
 INSTALLED := $(VENV)/installed-$(call checksum,pyproject.toml constraints.txt)
 DERIVED := .make/derived-$(call checksum,pyproject.toml constraints.txt derivations/*.py derivations/kernel/* reference/fguidance/symbolic/*.py)
 
-.PHONY: help book test test-deep bench mutation prove derive generate check-generated lint serve clean
+.PHONY: help book test test-deep bench mutation prove alter derive generate check-generated lint serve clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -66,6 +66,9 @@ mutation: $(INSTALLED)  ## change the reference one small place at a time and se
 
 prove: $(INSTALLED)  ## have Coq check its theorems, and refuse altered ones (one minute; says how to install Coq)
 	@$(PY) -m derivations.coq $(ARGS)
+
+alter: $(INSTALLED)  ## alter every object that a proof checks, and see the proof fail (a minute)
+	@$(PY) -m derivations.alter
 
 derive: $(INSTALLED)  ## prove every claim of the ledger; fails if one proof does
 	@$(PY) -m derivations prove

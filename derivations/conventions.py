@@ -91,6 +91,7 @@ def names_swapped(rkl: Expr = RKL, fkl: Expr = FKL) -> Claim:
 def mode_covering(covering: Expr = RKL, seeking: Expr = FKL) -> Claim:
     """Which of the two is infinite where the model lacks mass, and which where the target does."""
     name = "kl-mode-covering"
+    require_zero(name, covering.subs(t, 1), seeking.subs(t, 1))
     lacks_mass = [sympy.limit(in_gauge(f), t, 0, "+") for f in (covering, seeking)]
     surplus = [sympy.limit(sympy.expand(in_gauge(f) / t), t, oo) for f in (covering, seeking)]
     if lacks_mass != [oo, S.One] or surplus != [S.One, oo]:

@@ -72,3 +72,17 @@ def wrong_table(run: dict[str, Any]) -> str:
     """The wrong programs by what is wrong with them."""
     rows = (f"| {row['title']} | {row['number']} | {row['example']} |" for row in run["wrong_programs"])
     return "\n".join(["| | programs | an example |", "|---|---|---|", *rows])
+
+
+def alterations_table(run: dict[str, Any]) -> str:
+    """How many alterations of the ledger's objects were refused, and why the others are harmless."""
+    survivors = Counter((row["claim"], row["object"], row["reason"]) for row in run["survivors"])
+    killed = run["alterations"] - survivors.total()
+    lines = ["| claim | object | survive | why |", "|---|---|---|---|"]
+    lines += [
+        f"| {{ref}}`{claim} <ledger-{claim}>` | `{name}` | {number} | {reason} |"
+        for (claim, name, reason), number in survivors.items()
+    ]
+    altered = run["claims"] - len(run["claims_without"])
+    text = f"{killed} of {run['alterations']} alterations of {altered} claims are refused."
+    return text + "\n\n" + "\n".join(lines)

@@ -309,4 +309,86 @@ def logit_form(claimed: Expr = LOGIT_FORM) -> Claim:
     )
 
 
-PROVERS = (divergence_gradient, score_gradient, nonnegativity, centred_gradients, gauge, homogeneity, logit_form)
+def _hessian_gap(classes: int, curvature: Expr) -> list[Expr]:
+    """What the claim leaves of the second derivatives at p = q, for the first three orders of a generator at 1."""
+    logits, targets = symbols(f"f_1:{classes + 1}", real=True), symbols(f"q_1:{classes + 1}", positive=True)
+    first, second, third = symbols("a b c", real=True)
+    generator = first * (t - 1) + second * (t - 1) ** 2 / 2 + third * (t - 1) ** 3
+    normaliser = sum(exp(logit) for logit in logits)
+    total = sum(targets)  # so that the targets may be free
+    divergence = sum(b / total * generator.subs(t, exp(f) / normaliser * total / b)
+                     for f, b in zip(logits, targets, strict=True))  # fmt: skip
+    at_target = {logit: log(b) for logit, b in zip(logits, targets, strict=True)}
+    stated = curvature.subs(scale, second)
+    return [
+        divergence.diff(logits[k], logits[j]).subs(at_target)
+        - stated * (targets[k] / total * (1 if k == j else 0) - targets[k] * targets[j] / total**2)
+        for k in range(classes)
+        for j in range(k, classes)
+    ]
+
+
+def hessian(curvature: Expr = scale) -> Claim:
+    """At p = q the divergence is curved like every other, but for the factor f''(1)."""
+    name = "hessian-at-agreement"
+    for classes in (2, 3):
+        require_zero(name, *_hessian_gap(classes, curvature))
+    return Claim(
+        id=name,
+        title="The Hessian where p = q",
+        statement=fill(
+            r"""
+            For an $f$ that is three times differentiable at $1$, the Hessian of $D_f$ in the logits at $p = q$ is
+            $f''(1)\,(\mathrm{diag}(q) - q q^\top)$.
+            """
+        ),
+        source=OURS,
+        verdict="verified",
+        proof=fill(
+            r"""
+            In the gauge the weights vanish at $p = q$, and
+            $\partial w_k/\partial f_j = f''(1)\, \partial p_k/\partial f_j = f''(1)\, q_k ([k = j] - q_j)$ there.
+            Their sum over $k$ is zero, so the same is left of $\partial(w_k - p_k W)/\partial f_j$, for every $N$.
+            SymPy confirms it for $N = 2$ and $3$ with free targets and a generator of three free coefficients, of
+            which only $f''(1)$ is left. Close to its target every divergence is $\frac{f''(1)}{2}$ times the
+            variance of the logits' differences under $q$: there they differ by a number alone.
+            """
+        ),
+        equation="eq-logit-gradient",
+    )
+
+
+def targeted(power: Expr = q_[i]) -> Claim:
+    """What p(x) e^S is for RKL: a product of the classifier's probabilities, each to a power."""
+    name = "rkl-target"
+    log_p, entropy = IndexedBase("l", real=True), Symbol("H", real=True)
+    rkl = -sum_over(q_[i] * log_p[i]) - entropy
+    score = log_p[y] - alpha * rkl
+    require_zero(name, score - (log_p[y] + alpha * sum_over(power * log_p[i]) + alpha * entropy))
+    return Claim(
+        id=name,
+        title="The density that RKL guidance aims at",
+        statement=fill(
+            r"""
+            For $\tau_1 = \tau_2 = 1$, $p(x)\, e^{S(x)}$ with the score of RKL is proportional to
+            $p(x) \prod_i p(i|x)^{[i = y] + \alpha <power>}$.
+            """,
+            power=power,
+        ),
+        source=OURS,
+        verdict="verified",
+        proof=fill(
+            r"""
+            By {ref}`RKL guidance is label-smoothed cross-entropy guidance <ledger-rkl-is-cross-entropy>` RKL is
+            $-\sum_i q_i \log p_i$ less the target's entropy, which no image changes. So
+            $S = \log p_y + \alpha \sum_i q_i \log p_i$ but for a constant.
+            """
+        ),
+        equation="eq-score",
+    )
+
+
+PROVERS = (
+    divergence_gradient, score_gradient, nonnegativity, centred_gradients, gauge, homogeneity, logit_form, hessian,
+    targeted,
+)  # fmt: skip

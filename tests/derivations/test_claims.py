@@ -89,6 +89,8 @@ ALTERED: tuple[tuple[Prover, dict[str, Any]], ...] = (
     (proposition_2.gauge, {"linear_part": proposition_2.c * (t - 2)}),
     (proposition_2.homogeneity, {"degree": S.Zero}),
     (proposition_2.homogeneity, {"degree": S(2)}),
+    (proposition_2.hessian, {"curvature": 2 * proposition_2.scale}),
+    (proposition_2.targeted, {"power": proposition_2.p_[proposition_2.i]}),
     (proposition_2.logit_form, {"claimed": w_k}),
     (proposition_2.logit_form, {"claimed": p_k * total - w_k}),
     (proposition_2.logit_form, {"claimed": w_k - total / N}),

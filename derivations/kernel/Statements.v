@@ -210,6 +210,17 @@ Theorem proposition_3 (class axis : finType) (mean : class -> axis -> R) (x : ax
      - alpha * (sum (fun k => softmax (mixture_logit mean x) k * (mean k a - x a)))).
 Proof. exact: Mixture.proposition_3. Qed.
 
+(* One component of the mean and of the position; the second half of the claim is not in it. *)
+Theorem proposition_3_position (class : finType) (p q mean : class -> R) (x : R) : sum p = 1 -> sum q = 1 ->
+  sum (fun k => (q k - p k) * (mean k - x)) = sum (fun k => (q k - p k) * mean k).
+Proof. exact: position_cancels. Qed.
+
+(* The score itself, of which the density is the exponential; the last term is a constant. *)
+Theorem rkl_target (class : finType) (q f : class -> R) (alpha : R) (y : class) : (forall i, 0 < q i) ->
+  score 1 1 alpha rkl q f y =
+    sum (fun i => (indicator (i == y) + alpha * q i) * ln (softmax f i)) + alpha * entropy q.
+Proof. exact: Weights.rkl_target. Qed.
+
 (* The finite type is that of the samples. *)
 Theorem tilted_gradient (sample : finType) (tilt : R) (log_prob : sample -> R) (k : sample) : tilt <> 0 ->
   is_derive (fun u => ln (sum (fun b => exp (tilt * with_logit log_prob k u b)) / number sample) / tilt) (log_prob k)
@@ -250,6 +261,7 @@ Definition everything := (@vanishing_gradient, @one_scale, @proposition_2_diverg
   @logit_gradient, @tempered_gradient, @tempered_normalisation, @tempered_scaling, @tempered_decomposition, @rkl_weight,
   @rkl_gradient, @rkl_is_cross_entropy, @fkl_weight, @fkl_entropy, @js_weight, @js_weight_bounds, @js_weight_as_printed,
   @js_printed_bounded, @saturation, @saturation__of_a_logit, @saturation_rkl_fkl_js, @nonnegativity, @nonnegativity__rkl_fkl_js,
-  @proposition_3, @tilted_gradient, @entropy_gradient, @epsilon_weighs_label, @smooth_ece_bins, @smooth_ece_gradient,
+  @proposition_3, @proposition_3_position, @rkl_target,
+  @tilted_gradient, @entropy_gradient, @epsilon_weighs_label, @smooth_ece_bins, @smooth_ece_gradient,
   @smooth_ece_bounds, @smooth_ece_not_proper).
 Print Assumptions everything.

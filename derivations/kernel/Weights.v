@@ -125,6 +125,28 @@ rewrite Falike ?E // palike ?E // Fi pi /indicator; field.
 by split.
 Qed.
 
+Lemma rkl_target q f y alpha : positive q ->
+  score 1 1 alpha rkl q f y =
+    sum (fun i => (indicator (i == y) + alpha * q i) * ln (softmax f i)) + alpha * entropy q.
+Proof.
+move=> qpos; have ppos : positive (softmax f) by apply: softmax_positive.
+rewrite /score rkl_value //.
+have -> : tempered 1 1 f y = ln (softmax f y).
+  rewrite ln_softmax /tempered Rmult_1_l; congr (_ - ln _); apply: sum_ext => j; by rewrite Rmult_1_l.
+have split_sum : sum (fun i => (indicator (i == y) + alpha * q i) * ln (softmax f i)) =
+    ln (softmax f y) + alpha * sum (fun i => q i * ln (softmax f i)).
+  rewrite -sum_scale -[in RHS](sum_indicator (fun i => ln (softmax f i)) y) -sum_add.
+  by apply: sum_ext => i; ring.
+by rewrite split_sum; ring.
+Qed.
+
+Lemma position_cancels p q v (x : R) : sum p = 1 -> sum q = 1 ->
+  sum (fun k => (q k - p k) * (v k - x)) = sum (fun k => (q k - p k) * v k).
+Proof.
+move=> ptot qtot; rewrite (sum_ext (G := fun k => (q k - p k) * v k - (q k - p k) * x)) => [|k]; last by ring.
+by rewrite sum_sub sum_scale_right sum_sub ptot qtot; ring.
+Qed.
+
 (* The classes in bins: the mean over the bins, weighed by what they hold, is the mean over all. *)
 Lemma bins_cancel (bin : finType) (place : class -> bin) v :
   sum (fun b : bin => sum (fun i => v i * indicator (place i == b))) = sum v.

@@ -27,7 +27,7 @@ from derivations import (
     tempered,
     tilted,
 )
-from derivations.claim import Claim, Verdict
+from derivations.claim import PAPER, Claim, Verdict
 from derivations.proof import ProofFailed
 
 Prover = Callable[[], Claim]
@@ -117,7 +117,7 @@ def summary(proved: Sequence[Claim]) -> str:
 
 
 def render_markdown(proved: Sequence[Claim]) -> str:
-    """The body of the ledger's page: a table of all claims, then one section each.
+    """The body of the ledger's page: a table of the paper's claims, one of the others, then one section each.
 
     Args:
         proved: The claims, in the order in which they are to appear.
@@ -126,9 +126,12 @@ def render_markdown(proved: Sequence[Claim]) -> str:
         MyST Markdown with headings from the second level down and an anchor ``ledger-<id>`` per claim.
         The text depends on the claims alone, not on the run.
     """
-    table = ["| claim | source | verdict | method |", "| --- | --- | --- | --- |", *(_row(claim) for claim in proved)]
-    parts = ["## All claims", f"{summary(proved)}.", "\n".join(table), "## Claims and proofs"]
-    return "\n\n".join([*parts, *(_section(claim) for claim in proved)]) + "\n"
+    head = ["| claim | source | verdict | method |", "| --- | --- | --- | --- |"]
+    parts = ["## All claims", f"{summary(proved)}."]
+    for title, paper in (("Of the paper", True), ("Of others, most of them ours", False)):
+        rows = [_row(claim) for claim in proved if claim.source.startswith(PAPER) == paper]
+        parts += [f"### {title}", "\n".join([*head, *rows])] * bool(rows)
+    return "\n\n".join([*parts, "## Claims and proofs", *(_section(claim) for claim in proved)]) + "\n"
 
 
 def run(provers: Sequence[Prover] = PROVERS) -> int:

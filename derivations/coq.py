@@ -28,7 +28,7 @@ AXIOMS = {
     "FunctionalExtensionality.functional_extensionality_dep", "Classical_Prop.classic",
 }  # fmt: skip
 """Those of Coq's classical reals; a proof that needs another is refused."""
-UNPROVED = re.compile(r"\b(Admitted|admit|Axiom|Axioms|Parameter|Parameters|Conjecture|Abort|Variable axiom)\b")
+UNPROVED = re.compile(r"\b(Admitted|admit|Axiom|Axioms|Parameter|Parameters|Conjecture|Abort)\b")
 HINT = "coqc was not found. On Debian: apt-get install coq libcoq-mathcomp-ssreflect libcoq-coquelicot"
 COMPILE = ("coqc", "-q", "-w", "none")
 _THEOREM = re.compile(r"\(\*(?P<note>(?:(?!\*\)).)*)\*\)\nTheorem (?P<name>\w+)(?P<rest>.*?)\nProof\.", re.S)

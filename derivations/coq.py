@@ -1,4 +1,4 @@
-"""What the proof assistant Coq has checked, for every number of classes: `make prove`.
+"""Theorems that the proof assistant Coq has checked, for every number of classes: `make prove`.
 
 `kernel/Statements.v` states each theorem in full under the name of its claim, with a line on how it differs from the
 sentence of the ledger. The record of a run is committed, so that the book needs no Coq.

@@ -113,7 +113,7 @@ def summary(proved: Sequence[Claim]) -> str:
     """How many claims have which verdict."""
     count = Counter(claim.verdict for claim in proved)
     verdicts = ", ".join(f"{count[verdict]} {verdict}" for verdict in get_args(Verdict))
-    return f"{len(proved)} claims: {verdicts}; {sum(bool(_theorems(claim)) for claim in proved)} also proved in Coq"
+    return f"{len(proved)} claims: {verdicts}; {sum(bool(_theorems(claim)) for claim in proved)} with a theorem in Coq"
 
 
 def render_markdown(proved: Sequence[Claim]) -> str:

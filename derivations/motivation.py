@@ -16,7 +16,7 @@ from derivations.proof import fill, in_gauge, require, require_zero
 p_y, others = Symbol("p_y", positive=True), Symbol("s", positive=True)
 confidence, beta, gap, sharpness = symbols(r"c beta d s", positive=True)
 mu, signal, x_t = symbols(r"mu \bar{\alpha} x_t", positive=True)
-force_y, share = symbols("F_y r", real=True)
+force_y = Symbol("F_y", real=True)
 JUMP = 1 - 2 * confidence
 EXTRA = 2 * mu**2 * (1 - signal) * tanh(sqrt(signal) * mu * x_t)
 TURN = 1 + exp(t) - t * exp(t)
@@ -238,7 +238,8 @@ def one_scale(scale: Expr = ONE_SCALE) -> Claim:
             There the force has the same component on every other class. As its components sum to zero
             ({ref}`The force in the logits <ledger-logit-gradient>`) that is $<others>$, and the residual $e_y - p$ has
             $1 - p_y$ on the label and $<rest>$ elsewhere. So $e_y - p - \alpha F$ is $<scale>$ times the residual,
-            class by class. The same holds of every force that ignores a shift of the logits.
+            class by class. The same holds of every force that ignores a shift of the logits and is alike on those
+            classes.
             """,
             others=on_others,
             rest=residual[1],
